@@ -1,0 +1,1 @@
+"""Files on disk → Interviews, one file a corpus."""

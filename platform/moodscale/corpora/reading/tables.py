@@ -1,0 +1,101 @@
+"""Tables of a corpus as rows of text, read without ever quoting a cell in an error.
+
+A cell may be what a person said, so parsing neither raises with a value nor lets another library do so.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moodscale.schema import CorpusError
+
+MAX_TABLE_BYTES = 64 * 2**20
+"""A transcript of an hour is about 0.1 MB."""
+
+_BLANK = frozenset({"", "nan", "na", "n/a", "null", "none"})
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text by column name. ``name`` is the file's, for messages."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, str], ...]
+
+    def __repr__(self) -> str:
+        return f"Table({self.name!r}, {len(self.rows)} rows)"
+
+
+def read_bytes(path: Path) -> bytes:
+    """A small file whole.
+
+    Raises:
+        CorpusError: larger than ``MAX_TABLE_BYTES``, or unreadable.
+    """
+    try:
+        if path.stat().st_size > MAX_TABLE_BYTES:
+            raise CorpusError(f"{path.name}: {path.stat().st_size:,} bytes is more than a table here can have")
+        return path.read_bytes()
+    except OSError as error:
+        raise CorpusError(f"{path.name}: cannot be read ({error.strerror})") from None
+
+
+def parse_table(data: bytes, name: str, required: Sequence[str], delimiter: str = ",", quoted: bool = True) -> Table:
+    """Parse a table with a header line. Cells are stripped, missing ones are empty, undecodable bytes replaced.
+
+    Args:
+        required: columns that must be there.
+        quoted: whether ``"`` encloses cells. A transcript's does not: what a person says may hold one.
+    Raises:
+        CorpusError: empty, binary, or a required column is missing (no cell is shown: a table without a
+            header starts with speech).
+    """
+    text = data.decode("utf-8-sig", errors="replace")
+    if "\0" in text:
+        raise CorpusError(f"{name}: holds NUL bytes, so it is not a text table; fetch it again")
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    )
+    try:
+        lines = [[cell.strip() for cell in line] for line in reader]
+    except csv.Error:
+        raise CorpusError(f"{name}: not readable as a table from line {reader.line_num} on") from None
+    if not lines:
+        raise CorpusError(f"{name}: is empty; a header with {', '.join(required)} was expected")
+    columns = tuple(lines[0])
+    missing = [column for column in required if column not in columns]
+    if missing:
+        raise CorpusError(f"{name}: column(s) {', '.join(missing)} missing; is it the right table and delimiter?")
+    width = len(columns)
+    rows = tuple(
+        dict(zip(columns, [*line[:width], *[""] * (width - len(line))], strict=True))
+        for line in lines[1:]
+        if line and any(line)
+    )
+    return Table(name, columns, rows)
+
+
+def is_blank(cell: str) -> bool:
+    """An empty cell, or one of the spellings of "not a number"."""
+    return cell.strip().lower() in _BLANK
+
+
+def to_number(cell: str) -> float | None:
+    """The finite number in a cell, or ``None``; never raises, since its message would quote the cell."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def to_whole_number(cell: str) -> int | None:
+    """The whole number in a cell (``13`` or ``13.0``), or ``None``."""
+    value = to_number(cell)
+    return int(value) if value is not None and value == int(value) else None
