@@ -1,0 +1,55 @@
+"""Metrics, bootstrap, calibration, guards and the report a person reads. Reads the Prediction table, nothing else.
+
+The Prediction table
+--------------------
+One row a scored unit, as Parquet or as CSV (commas, UTF-8, a header line). Any model's output can be judged by it::
+
+    person,unit_id,label,score,split
+    daic:300,300-0,0,0.12,validation
+    daic:300,300-1,0,0.31,validation
+    daic:451,451-0,1,0.77,test
+    daic:451,451-1,1,0.58,test
+
+Required columns:
+
+- ``person``: the participant's key. Splits, confidence intervals and the guard go by person, not by clip. A number
+  is read as a string.
+- ``unit_id``: the clip's (interview's, item's) own key, unique within its ``unit`` and ``target``.
+- ``label``: 1 or true for depressed (PHQ total of 10 or more), 0 or false for not depressed.
+- ``score``: the probability of depressed, 0 to 1. A model that only answers yes or no writes 1 and 0.
+
+Optional columns, and what is assumed without them:
+
+- ``unit`` (``clip``), ``target`` (``depressed``), ``split`` (``test``), ``model_version`` (``unversioned``).
+- ``split`` is ``train``, ``validation`` or ``test``. Threshold and temperature come from the validation rows;
+  without any they are 0.5 and 1, and the result says so.
+- ``gender``: figures by gender. ``duration_s`` and ``num_turns``: the length baselines.
+- ``score_normalised`` (a second score) and ``answer`` (``depressed``, ``not_depressed``, ``unparsable``: the greedy
+  answer's class, never its words): reported beside the main figures.
+
+Other columns are ignored, with a note. A person in two splits, a unit scored twice, an empty cell, a label that is
+not 0 or 1 and a score outside 0 to 1 are refused with the row's number.
+
+::
+
+    evaluation = evaluate(read_predictions("predictions.csv"))
+    evaluation.guard.verdict            # "pass" or "fail"
+    evaluation.to_json()["clip"]        # accuracy, auc, …, and their intervals under "ci"
+"""
+
+from moodscale.evaluate.baselines import Prevalence
+from moodscale.evaluate.config import EvaluateConfig, GuardLimits
+from moodscale.evaluate.evaluate import Evaluation, EvaluationContext, evaluate
+from moodscale.evaluate.table import Predictions, read_predictions, to_predictions
+
+__all__ = [
+    "EvaluateConfig",
+    "Evaluation",
+    "EvaluationContext",
+    "GuardLimits",
+    "Predictions",
+    "Prevalence",
+    "evaluate",
+    "read_predictions",
+    "to_predictions",
+]
