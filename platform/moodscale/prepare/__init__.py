@@ -1,0 +1,1 @@
+"""Interviews → clips, splits, a manifest in Parquet."""

@@ -1,0 +1,218 @@
+"""A manifest: what a corpus became, as a directory of Parquet tables that everything downstream names by its hash.
+
+```
+clips.parquet         one row a clip: a window onto a recording (CLIP_SCHEMA)
+interviews.parquet    one row an interview: label, gender, lengths, levels; no words
+ledger.parquet        every repair          quarantine.parquet   everything left out, and why
+manifest.json         hash, settings, people by split, counts, versions
+summary.html          for a person to read  audio/               recordings unpacked from archives
+test_reads.jsonl      one line for each time the test split was read
+```
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from moodscale.corpora.base import CORPUS_ROOT, MANIFEST_ROOT
+from moodscale.corpora.reading.paths import check_relative, resolve
+from moodscale.prepare.tables import SCHEMAS, content_hash
+from moodscale.schema import CorpusError, Split
+
+FORMAT = 1
+MANIFEST_FILE = "manifest.json"
+TEST_READS_FILE = "test_reads.jsonl"
+MAX_MANIFEST_BYTES = 64 * 2**20
+
+log = logging.getLogger(__name__)
+
+
+class Manifest:
+    """An opened, verified manifest."""
+
+    def __init__(self, path: Path, facts: Mapping[str, Any], corpus_root: Path | None = None) -> None:
+        self.path = path
+        self.facts = facts
+        self.hash = str(facts["hash"])
+        self.roots: dict[str, Path] = {
+            CORPUS_ROOT: Path(facts["roots"][CORPUS_ROOT]) if corpus_root is None else corpus_root,
+            MANIFEST_ROOT: path,
+        }
+        """Directory of each root's name, for ``read_clip``."""
+
+    def __repr__(self) -> str:
+        return f"Manifest({str(self.path)!r}, hash={self.hash!r})"
+
+    @classmethod
+    def open(cls, path: str | Path, corpus_root: str | Path | None = None) -> Manifest:
+        """Open a manifest and verify it: schemas, content hash, and that every path stays under its root.
+
+        Args:
+            corpus_root: where the corpus lies now, if it moved since.
+        Raises:
+            CorpusError: no manifest, another format, a table that is missing, altered or holds a path that is refused.
+        """
+        directory = Path(path).absolute()
+        manifest = cls(directory, read_facts(directory), None if corpus_root is None else Path(corpus_root).absolute())
+        tables = {name: manifest._table(name) for name in SCHEMAS}
+        # Paths go first: a hostile one is to be named as such, whether or not the hash was made to fit.
+        for name in ("clips", "interviews"):
+            _check_paths(tables[name], f"{directory.name}/{name}.parquet", manifest.roots)
+        found = content_hash(tables, manifest.facts["settings"])
+        if found != manifest.hash:
+            raise CorpusError(
+                f"{directory}: its content hashes to {found}, {MANIFEST_FILE} says {manifest.hash}: it was altered "
+                "after it was made; prepare it again"
+            )
+        return manifest
+
+    def clips(self, split: Split | str, reader: str = "") -> pa.Table:
+        """The clips of a split (``CLIP_SCHEMA``), in the order of interviews and time.
+
+        Reading the test split is logged and counted in ``test_reads.jsonl``.
+
+        Args:
+            reader: who reads, for that line, e.g. ``evaluate``.
+        Raises:
+            CorpusError: no such split.
+        """
+        return self._of_split("clips", split, reader)
+
+    def interviews(self, split: Split | str, reader: str = "") -> pa.Table:
+        """The interviews of a split (``INTERVIEW_SCHEMA``); the test split is counted as by ``clips``."""
+        return self._of_split("interviews", split, reader)
+
+    def ledger(self) -> pa.Table:
+        """Every repair."""
+        return self._table("ledger")
+
+    def quarantine(self) -> pa.Table:
+        """Everything that was left out, and why."""
+        return self._table("quarantine")
+
+    def people(self, split: Split | str) -> tuple[str, ...]:
+        """Keys of the people in a split; it shows no label and is not counted as a read."""
+        return tuple(self.facts["people"][str(_split(split))])
+
+    def num_test_reads(self) -> int:
+        """How often the test split was read."""
+        file = self.path / TEST_READS_FILE
+        return len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0
+
+    def check_people_disjoint(self, *others: Manifest) -> None:
+        """Refuse one person in two splits, over this and other manifests: keys are global, so two corpora's too.
+
+        Raises:
+            CorpusError: naming the person and both places.
+        """
+        seen: dict[str, tuple[str, str]] = {}
+        for manifest in (self, *others):
+            for person, split in manifest._person_splits():
+                place = f"{split} of {manifest.path.name}"
+                earlier_split, earlier_place = seen.setdefault(person, (split, place))
+                if earlier_split != split:
+                    raise CorpusError(
+                        f"person {person} is in {earlier_place} and in {place}: a person may be in one split only; "
+                        "prepare with one split for both"
+                    )
+
+    def _person_splits(self) -> list[tuple[str, str]]:
+        pairs = {(person, split) for split, people in self.facts["people"].items() for person in people}
+        for name in ("clips", "interviews"):
+            table = self._table(name, columns=["person", "split"]).group_by(["person", "split"]).aggregate([])
+            pairs.update((row["person"], row["split"]) for row in table.to_pylist() if row["split"] is not None)
+        return sorted(pairs)
+
+    def _of_split(self, name: str, split: Split | str, reader: str) -> pa.Table:
+        wanted = _split(split)
+        if wanted is Split.TEST:
+            self._count_test_read(name, reader)
+        table = self._table(name)
+        return table.filter(pc.equal(table["split"], wanted.value))
+
+    def _count_test_read(self, name: str, reader: str) -> None:
+        line = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "table": name,
+            "reader": reader,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        try:
+            with (self.path / TEST_READS_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise CorpusError(
+                f"{self.path / TEST_READS_FILE}: a read of the test split cannot be counted ({error.strerror}); "
+                "make the manifest's folder writable"
+            ) from None
+        log.info(
+            "test split read: %s of %s by %s (read %d times)", name, self.hash, reader or "?", self.num_test_reads()
+        )
+
+    def _table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        path = resolve({MANIFEST_ROOT: self.path}, MANIFEST_ROOT, f"{name}.parquet")
+        try:
+            table = pq.read_table(path, columns=columns, memory_map=False)
+        except (pa.ArrowException, OSError):
+            raise CorpusError(f"{path}: not readable as Parquet; prepare it again") from None
+        expected = SCHEMAS[name] if columns is None else pa.schema([SCHEMAS[name].field(column) for column in columns])
+        if not table.schema.equals(expected):
+            differing = sorted({*table.schema.names} ^ {*expected.names}) or [
+                field.name for field in expected if not table.schema.field(field.name).equals(field)
+            ]
+            raise CorpusError(f"{path}: its columns are not this version's ({', '.join(differing)}); prepare it again")
+        return table
+
+
+def read_facts(directory: Path) -> dict[str, Any]:
+    """``manifest.json`` alone, not yet compared with the tables.
+
+    Raises:
+        CorpusError: there is none, or it is of another format.
+    """
+    path = directory / MANIFEST_FILE
+    if not path.is_file():
+        raise CorpusError(f"{directory}: no manifest ({MANIFEST_FILE} is missing); make one with 'moodscale prepare'")
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise CorpusError(f"{path}: larger than any manifest")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        raise CorpusError(f"{path}: not readable as JSON; prepare it again") from None
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise CorpusError(f"{path}: not a manifest of format {FORMAT}; prepare it again with this version")
+    missing = [
+        key for key in ("hash", "settings", "roots", "people", "input_fingerprint", "summary") if key not in facts
+    ]
+    if missing:
+        raise CorpusError(f"{path}: {', '.join(missing)} missing; prepare it again")
+    return facts
+
+
+def _check_paths(table: pa.Table, name: str, roots: Mapping[str, Path]) -> None:
+    for row in table.select(["root", "path"]).group_by(["root", "path"]).aggregate([]).to_pylist():
+        if row["root"] not in roots:
+            raise CorpusError(f"{name}: root={row['root']!r} is not one of {sorted(roots)}: refused")
+        try:
+            check_relative(row["path"])
+        except CorpusError as error:
+            raise CorpusError(f"{name}: {error}") from None
+
+
+def _split(split: Split | str) -> Split:
+    try:
+        return Split(split)
+    except ValueError:
+        raise CorpusError(f"split={split!r} is not one of {', '.join(Split)}") from None
