@@ -1,0 +1,1 @@
+"""Modules and model surgery that recipes put together."""
