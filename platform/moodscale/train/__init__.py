@@ -1,0 +1,1 @@
+"""The loop (knows no Ray), the DeepSpeed engine, sampling, streaming, checkpoints, the Ray Train driver, predicting."""
