@@ -1,0 +1,7 @@
+"""The script that MLflow runs to get the model: a model from code, so that nothing is ever unpickled."""
+
+import mlflow.models
+
+from moodscale.registry.classifier import SpeechClassifier
+
+mlflow.models.set_model(SpeechClassifier())
