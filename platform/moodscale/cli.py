@@ -1,0 +1,216 @@
+"""`moodscale VERB`: a line or two a verb. With ``--json`` the last line on stdout is the result."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+from rich.console import Console
+
+from moodscale.config import ConfigError
+from moodscale.train.failures import TrainingFailedError
+
+if TYPE_CHECKING:
+    from moodscale.experiment import Experiment
+    from moodscale.verbs import Evaluated
+
+app = typer.Typer(
+    help="Train, evaluate and register models that estimate depression severity. Not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a pretty traceback prints local variables, and those may hold speech
+)
+_output: TextIO | None = None
+"""The real stdout, once the command line has claimed it."""
+
+ConfigArg = Annotated[Path, typer.Argument(help="the experiment's YAML file")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="section.field=value")]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on the last line of stdout")]
+
+
+def _load(config: Path, overrides: list[str] | None) -> Experiment:
+    from moodscale.config import load_config
+    from moodscale.experiment import Experiment
+
+    return load_config(Experiment, config, overrides or [])
+
+
+def _finish(result: dict[str, Any], as_json: bool, view: Any = None) -> None:
+    _leave_ray()
+    if as_json:
+        print(json.dumps(result, default=str), file=_output or sys.stdout, flush=True)
+    elif view is not None:
+        Console(file=_output).print(view)
+
+
+def _leave_ray() -> None:
+    """Workers' last log lines come first, the result last."""
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
+
+
+def _claim_stdout() -> None:
+    """Keep stdout for results: whatever else a process prints there (Ray forwards its workers' logs) goes to stderr."""
+    global _output
+    if _output is None:
+        _output = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+
+
+@app.command()
+def synthesize(
+    corpus: Annotated[str, typer.Argument(help="a synthesiser's name, e.g. daic_woz")],
+    out: Annotated[Path, typer.Option(help="directory to write")],
+    num_participants: int = 96,
+    minutes: float = 3.0,
+    effect: Annotated[float, typer.Option(help="how strongly severity shapes speech; 0 cuts every tie")] = 1.0,
+    seed: int = 0,
+    defects: Annotated[str, typer.Option(help="none, all, or names separated by commas")] = "none",
+    archives: Annotated[bool, typer.Option(help="write zips instead of folders")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a corpus of synthesised speech in a real corpus' exact layout."""
+    from moodscale.config import validate
+    from moodscale.corpora.synthesize import synthesize as run
+    from moodscale.corpora.synthesize.base import SynthesizeConfig
+
+    settings = {"out": out, "num_participants": num_participants, "minutes": minutes, "effect": effect}
+    settings |= {"seed": seed, "defects": defects, "archives": archives}
+    summary = run(corpus, validate(SynthesizeConfig, settings, source="synthesize"))
+    text = (
+        f"{summary.num_participants} participants ({summary.num_depressed} depressed), "
+        f"{summary.audio_s / 3600:.2f} h of audio, {len(summary.planted)} defects planted, "
+        f"{summary.real_time_factor:.0f} x real time: {summary.out}"
+    )
+    _finish(summary.to_json(), as_json, text + (" (already there)" if summary.already_there else ""))
+
+
+@app.command()
+def prepare(config: ConfigArg, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Interviews → clips, splits, a manifest."""
+    from moodscale import verbs
+    from moodscale.prepare.summary import render_terminal
+
+    summary = verbs.prepare(_load(config, overrides))
+    _finish(summary.to_json(), as_json, render_terminal(summary))
+
+
+@app.command()
+def train(config: ConfigArg, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Manifest → adapter. Submitted again, it resumes; finished, it says so."""
+    from moodscale import verbs
+
+    summary = verbs.train(_load(config, overrides))
+    state = "was finished already" if summary.already_finished else "finished"
+    _finish(summary.to_json(), as_json, f"{state}: {summary.steps} steps, best checkpoint {summary.best_checkpoint}")
+
+
+@app.command()
+def evaluate(
+    config: Annotated[Path | None, typer.Argument(help="the experiment's YAML file")] = None,
+    overrides: Overrides = None,
+    predictions: Annotated[Path | None, typer.Option(help="a Prediction table (Parquet or CSV) to judge")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score the held-out splits, judge the result, write the report. With --predictions: judge any table."""
+    from moodscale import verbs
+
+    if predictions is not None:
+        experiment = _load(config, overrides) if config is not None else None
+        result = verbs.evaluate_table(predictions, experiment)
+    elif config is not None:
+        result = verbs.evaluate_experiment(_load(config, overrides))
+    else:
+        raise ConfigError("evaluate needs the experiment's YAML file, or --predictions FILE")
+    _finish(result.to_json(), as_json, _verdict(result))
+
+
+def _verdict(result: Evaluated) -> str:
+    figures, guard = result.evaluation.participant, result.evaluation.guard
+    auc, interval = figures.values.get("auc"), figures.ci.get("auc")
+    shown = "undefined" if auc is None else f"{auc:.3f}"
+    shown += "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
+    lines = [f"guard: {guard.verdict}", *(f"  {reason.message}" for reason in guard.reasons)]
+    return "\n".join([*lines, f"participant AUC {shown}", f"report: {result.report}"])
+
+
+@app.command()
+def register(config: ConfigArg, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Pack the best checkpoint, reload it, compare, and only then give it a version in the registry."""
+    from moodscale import verbs
+
+    result = verbs.register(_load(config, overrides))
+    done = result.registered
+    state = "was registered already" if done.already_registered else f"compared on {done.num_compared} clips"
+    _finish(result.to_json(), as_json, f"{done.model_uri} ({done.alias}), {state}; guard: {done.guard_verdict}")
+
+
+@app.command(name="predict")
+def predict_command(
+    model: Annotated[str, typer.Argument(help="models:/NAME@ALIAS or models:/NAME/VERSION")],
+    wavs: Annotated[list[Path], typer.Argument(help="recordings of one speaker each")],
+    tracking_uri: Annotated[str | None, typer.Option(help="default: MLFLOW_TRACKING_URI")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score recordings with a registered model. The score is no diagnosis."""
+    from moodscale import verbs
+
+    results = verbs.predict_registered(model, wavs, tracking_uri)
+    lines = [f"{row['path']}: P(depressed) {row['probability']:.3f} over {row['num_clips']} clips" for row in results]
+    _finish({"predictions": results}, as_json, "\n".join(lines))
+
+
+@app.command()
+def plan(
+    config: ConfigArg,
+    overrides: Overrides = None,
+    num_clips: Annotated[int | None, typer.Option(help="clips an epoch; default the published 7,244")] = None,
+    utilisation: Annotated[float, typer.Option(help="share of the chip's peak that training reaches")] = 0.4,
+    as_json: Json = False,
+) -> None:
+    """Parameters, memory and hours of an experiment, on the meta device: no GPU, no download."""
+    from moodscale import verbs
+    from moodscale.train.plan_view import render
+
+    result = verbs.plan(_load(config, overrides), num_clips, utilisation)
+    _finish(result.to_json(), as_json, None if as_json else render(result))
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(help="the experiment's YAML file")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """What this machine can do, and what a given experiment would miss here."""
+    from moodscale.doctor import Level, Needs, check, render
+
+    checks = check(Needs.of(_load(config, overrides)) if config is not None else None)
+    rows = [{"name": one.name, "level": one.level, "found": one.found, "fix": one.fix} for one in checks]
+    _finish({"checks": rows}, as_json, render(checks))
+    if any(one.level is Level.FAIL for one in checks):
+        raise typer.Exit(1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. Exits 0 only where the verb did its work; user errors are one message, not a traceback."""
+    _claim_stdout()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("moodscale").setLevel(logging.INFO)
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except ValueError as error:
+        # ConfigError and CorpusError among them: their messages name file, field, value and fix.
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except TrainingFailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
