@@ -1,0 +1,24 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from synthesised import _runners, new_runner, ray_dir, speech_corpus, whole_run
+
+__all__ = ["_runners", "new_runner", "ray_dir", "speech_corpus", "whole_run"]
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _close_process_groups() -> Iterator[None]:
+    yield
+    from tiny import close_groups
+
+    close_groups()
