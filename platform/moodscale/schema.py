@@ -52,12 +52,21 @@ class Split(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Turn:
-    """One row of a transcript: who spoke from when to when, in seconds from the start of the audio file."""
+    """One row of a transcript, one answer, or one message.
+
+    Attributes:
+        start_s, stop_s: seconds from the start of its recording; for a message, both are seconds from the first
+            message of the interview.
+        recording: index of its recording among the interview's; for a message, of its conversation.
+        question: number of the question that it answers, where the corpus has numbered questions.
+    """
 
     speaker: Speaker
     start_s: float
     stop_s: float
     text: str = field(default="", repr=False)
+    recording: int = 0
+    question: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,10 @@ class Label:
 
 @dataclass(frozen=True)
 class AudioFile:
-    """Where a recording lies: a path relative to a named root of the manifest (``corpus`` or ``manifest``)."""
+    """Where a recording lies: a path relative to a named root of the manifest (``corpus`` or ``manifest``).
+
+    A recording in a tar that is read in place has the path ``archive!member``.
+    """
 
     root: str
     path: str
@@ -109,8 +121,26 @@ class AudioFile:
 
 
 @dataclass(frozen=True)
+class FeatureFile:
+    """A file of features that came with the corpus, one row a frame.
+
+    Attributes:
+        kind: what it holds, e.g. ``openface`` or ``covarep``; the same in every corpus that has it.
+        format: how it is written, a name of ``corpora.reading.features``.
+        root, path: as of an :class:`AudioFile`.
+        recording: index of the recording that it goes with.
+    """
+
+    kind: str
+    format: str
+    root: str
+    path: str
+    recording: int = 0
+
+
+@dataclass(frozen=True)
 class Interview:
-    """One recorded session of one person."""
+    """One session of one person: recorded, or written as conversations before one questionnaire."""
 
     interview_id: str
     """Unique within the corpus, e.g. ``300``."""
@@ -118,12 +148,18 @@ class Interview:
     """The global person key, e.g. ``daic:300``: the same for one person in every corpus. Splits are by person."""
     corpus: str
     turns: tuple[Turn, ...] = field(repr=False)
-    audio: AudioFile | None
+    recordings: tuple[AudioFile, ...]
+    """Usually one; one a question where the corpus has it so; none where nothing was recorded."""
     label: Label | None
     gender: str = "unknown"
     """``female``, ``male`` or ``unknown``."""
     split: Split | None = None
     """The corpus' official split, where it has one."""
+    features: tuple[FeatureFile, ...] = ()
+    missing: tuple[str, ...] = ()
+    """Kinds of features that the corpus has for others and not for this interview: masked, never invented."""
+    administered_at: str | None = None
+    """When the questionnaire was filled in (ISO 8601), where the corpus says so."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +190,8 @@ class CorpusError(ValueError):
     """Input that cannot be used. The message names file, field, value and fix, and never quotes speech."""
 
 
-SEGMENT = pa.struct([("start_s", pa.float64()), ("stop_s", pa.float64())])
+SEGMENT = pa.struct([("start_s", pa.float64()), ("stop_s", pa.float64()), ("path", pa.string())])
+"""A stretch of a recording; ``path`` is null where it is the row's own, and under the row's root always."""
 
 CLIP_SCHEMA = pa.schema(
     [

@@ -7,15 +7,16 @@ several corpora share (archives, tables, turns, wav headers, label arithmetic) l
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from pydantic import Field
+from upath import UPath
 
 from moodscale.config import Component
 from moodscale.schema import Interview, Quarantined, Repair
+from moodscale.storage import location
 
 CORPUS_ROOT = "corpus"
 """Root of recordings that lie in the corpus itself."""
@@ -31,7 +32,7 @@ class InputFile:
         content: whether a change is told by the content (small label tables) instead of size and time of change.
     """
 
-    path: Path
+    path: UPath
     name: str
     content: bool = False
 
@@ -54,8 +55,8 @@ class Corpus(Protocol):
         ...
 
     @property
-    def root(self) -> Path:
-        """The folder that ``AudioFile.path`` is relative to where its root is ``corpus``."""
+    def roots(self) -> Mapping[str, UPath]:
+        """The folders that paths are relative to, by the name of the root; ``corpus`` where there is one."""
         ...
 
     def interview_ids(self) -> Sequence[str]:
@@ -78,23 +79,45 @@ class Corpus(Protocol):
         """The files that ``read`` looks at, for telling whether a manifest is still current."""
         ...
 
+    def approximations(self) -> Sequence[str]:
+        """What a reader of any figure made from this corpus must know: a sentence each, for reports."""
+        ...
+
 
 class CorpusConfig(Component, abc.ABC):
-    """Where a corpus lies and how it is read."""
-
-    path: str = Field(description="folder of the corpus")
+    """What a corpus is made of and how it is read."""
 
     @abc.abstractmethod
-    def open(self, unpack_to: Path | None = None) -> Corpus:
+    def open(self, unpack_to: UPath | None = None) -> Corpus:
         """Open the corpus.
 
         Args:
-            unpack_to: a folder for recordings that lie in archives; they become files of root ``manifest``, under
-                the folder's own name. Without it such a session is quarantined.
+            unpack_to: a folder for recordings that lie in archives and cannot be read there; they become files of
+                root ``manifest``, under the folder's own name. Without it such a session is quarantined.
         Raises:
             CorpusError: the folder or its label tables cannot be used.
         """
 
+    @abc.abstractmethod
+    def absolute(self) -> Self:
+        """The same with absolute paths: workers may run in another folder."""
+
+    @abc.abstractmethod
+    def content(self) -> dict[str, Any]:
+        """The settings apart from where the corpus lies: the same data give the same hash on every machine."""
+
     def expected_num_clips(self, num_interviews: int) -> int | None:
         """How many 10 s clips of participant speech the complete corpus is known to give, where that is known."""
         return None
+
+
+class FolderCorpusConfig(CorpusConfig):
+    """A corpus that lies in one folder."""
+
+    path: str = Field(description="folder of the corpus: a path or a URI such as s3://bucket/daic_woz")
+
+    def absolute(self) -> Self:
+        return self.model_copy(update={"path": str(location(self.path))})
+
+    def content(self) -> dict[str, Any]:
+        return {key: value for key, value in self.to_json().items() if key != "path"}
