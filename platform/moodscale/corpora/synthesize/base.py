@@ -7,9 +7,12 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from moodscale.config import Component, Config
+
+_SINCE_LATER = frozenset({"features", "feature_kinds", "visual_hz", "acoustic_hz", "format", "unlabelled_share"})
+"""Fields that earlier records of a synthesis do not have: left at their defaults, they changed none of its bytes."""
 
 
 class SynthesizeConfig(Config):
@@ -22,7 +25,14 @@ class SynthesizeConfig(Config):
         effect: how strongly severity shapes speech and words; 0 cuts every tie between label and recording.
         seed: everything drawn follows from it, whatever the number of workers.
         defects: ``none``, ``all`` (every known defect of the real corpus), or names.
-        archives: write each session as a zip instead of a folder.
+        archives: write each session as the archive its corpus has (zip, tar.gz) instead of a folder.
+        features: whether to write feature files; ``None`` is the corpus' own habit (E-DAIC and CMDC do, DAIC-WOZ does
+            not).
+        feature_kinds: which feature files; empty is the corpus' own choice, ``all`` is all it has.
+        visual_hz: rows a second of face features; real ones have 30.
+        acoustic_hz: rows a second of openSMILE's features; real ones have 100.
+        format: the file that conversations are written in.
+        unlabelled_share: share of the users of conversations who filled in no questionnaire.
         num_workers: processes; 0 is one a core.
     """
 
@@ -33,19 +43,30 @@ class SynthesizeConfig(Config):
     seed: int = Field(default=0, ge=0, lt=2**32)
     defects: Literal["none", "all"] | tuple[str, ...] = "none"
     archives: bool = False
+    features: bool | None = None
+    feature_kinds: tuple[str, ...] = ()
+    visual_hz: float = Field(default=2.0, gt=0, le=120)
+    acoustic_hz: float = Field(default=10.0, gt=0, le=100)
+    format: Literal["jsonl", "parquet"] = "jsonl"
+    unlabelled_share: float = Field(default=0.2, ge=0, le=1)
     num_workers: int = Field(default=0, ge=0)
 
-    @field_validator("defects", mode="before")
+    @field_validator("defects", "feature_kinds", mode="before")
     @classmethod
-    def _split_names(cls, value: Any) -> Any:
+    def _split_names(cls, value: Any, info: ValidationInfo) -> Any:
         """``a,b`` is how a command line gives names."""
-        if isinstance(value, str) and value not in ("none", "all"):
+        if isinstance(value, str) and not (info.field_name == "defects" and value in ("none", "all")):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
     def content(self) -> dict[str, Any]:
-        """The fields that the written bytes depend on."""
-        return {name: value for name, value in self.to_json().items() if name not in ("out", "num_workers")}
+        """The fields that the written bytes depend on, those of ``_SINCE_LATER`` only where they are set."""
+        default = SynthesizeConfig(out=self.out).to_json()
+        return {
+            name: value
+            for name, value in self.to_json().items()
+            if name not in ("out", "num_workers") and not (name in _SINCE_LATER and value == default[name])
+        }
 
 
 @dataclasses.dataclass(frozen=True)

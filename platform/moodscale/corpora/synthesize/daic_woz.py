@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import shutil
-import struct
 import time
 import zipfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +16,14 @@ import numpy as np
 from moodscale.config import ConfigError
 from moodscale.corpora.synthesize.audio import write_audio
 from moodscale.corpora.synthesize.base import CorpusSynthesizer, PlantedDefect, SynthesisSummary, SynthesizeConfig
+from moodscale.corpora.synthesize.choices import choose_feature_kinds, refuse_settings
+from moodscale.corpora.synthesize.daic_woz_features import DEFAULT_KINDS as DEFAULT_FEATURE_KINDS
+from moodscale.corpora.synthesize.daic_woz_features import KINDS as FEATURE_KINDS
+from moodscale.corpora.synthesize.daic_woz_features import write_features
 from moodscale.corpora.synthesize.defects import (
     ABSENT,
     NEEDED_MINUTES,
+    VIDEO_ENDS_EARLY,
     SessionDefects,
     avoided_sessions,
     forced_answers,
@@ -30,10 +33,11 @@ from moodscale.corpora.synthesize.defects import (
     spoil_transcript,
 )
 from moodscale.corpora.synthesize.directory import claim, finish
+from moodscale.corpora.synthesize.files import APPLE_DOUBLE, add_apple_doubles, write_table
+from moodscale.corpora.synthesize.people import Person, draw_person, draw_person_disposition
 from moodscale.corpora.synthesize.pool import choose_num_workers, run_all
-from moodscale.corpora.synthesize.questionnaire import Answers, draw_answers, is_depressed, total
-from moodscale.corpora.synthesize.session import SessionPlan, render_session
-from moodscale.corpora.synthesize.severity import draw_disposition
+from moodscale.corpora.synthesize.questionnaire import is_depressed, total
+from moodscale.corpora.synthesize.session import Session, SessionPlan, render_session
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,20 +52,11 @@ _DEV_TABLE = "dev_split_Depression_AVEC2017.csv"
 _TEST_TABLE = "test_split_Depression_AVEC2017.csv"
 _FULL_TEST_TABLE = "full_test_split.csv"
 _GENDER_CODE = {"male": 0, "female": 1}
-_DISPOSITION_STREAM, _ANSWER_STREAM, _GENDER_STREAM, _SPLIT_STREAM = 10, 11, 12, 13
+_SPLIT_STREAM, _FEATURE_STREAM = 13, 21
+_VIDEO_MISSING_S = 120.0
 _FIXED_TIME = (2000, 1, 1, 0, 0, 0)
-_APPLE_DOUBLE = struct.pack(">II16xH", 0x00051607, 0x00020000, 0) + bytes(94)
 
 Split = Literal["train", "dev", "test"]
-
-
-@dataclass(frozen=True)
-class Person:
-    """Somebody who does not exist, with the questionnaire they filled in."""
-
-    interview_id: int
-    gender: str
-    answers: Answers = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -72,6 +67,8 @@ class SessionTask:
     defects: SessionDefects
     out: Path
     archive: bool
+    feature_kinds: tuple[str, ...] = ()
+    visual_hz: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +87,8 @@ class DaicWozSynthesizer(CorpusSynthesizer):
         selected = select(config.defects)
         if selected and config.minutes < NEEDED_MINUTES:
             raise ConfigError(f"minutes={config.minutes} is too short to plant defects; take at least {NEEDED_MINUTES}")
+        kinds = choose_feature_kinds(config, FEATURE_KINDS, DEFAULT_FEATURE_KINDS, by_habit=False)
+        refuse_settings(config, self.kind, "acoustic_hz", "format", "unlabelled_share")
         ids = choose_ids(config.num_participants, needed_sessions(selected), avoided_sessions(selected))
         defects = plan_defects(selected, ids)
         already = claim(config, self.kind)
@@ -101,7 +100,7 @@ class DaicWozSynthesizer(CorpusSynthesizer):
         people = [draw_person(config.seed, interview_id, forced) for interview_id in ids]
         splits = split_people(people, config.seed, in_train=set(forced))
         planted = _write_label_tables(config, people, splits, selected)
-        tasks = [_plan_session(config, person, defects.get(person.interview_id)) for person in people]
+        tasks = [_plan_session(config, person, defects.get(person.interview_id), kinds) for person in people]
         results = _write_sessions(tasks, choose_num_workers(config.num_workers, sum(t.plan.duration_s for t in tasks)))
         planted += [one for result in results for one in result.planted]
         summary = SynthesisSummary(
@@ -140,14 +139,6 @@ def choose_ids(num_participants: int, needed: set[int], avoided: set[int]) -> li
     return sorted(chosen)
 
 
-def draw_person(seed: int, interview_id: int, forced: dict[int, Answers]) -> Person:
-    """Gender and answers, each from a stream of the person's own: independent of each other and of the others."""
-    gender_rng = np.random.default_rng([seed, interview_id, _GENDER_STREAM])
-    answers_rng = np.random.default_rng([seed, interview_id, _ANSWER_STREAM])
-    drawn = tuple(int(answer) for answer in draw_answers(answers_rng, 1)[0])
-    return Person(interview_id, "female" if gender_rng.random() < 0.5 else "male", forced.get(interview_id, drawn))
-
-
 def split_people(people: Sequence[Person], seed: int, in_train: set[int]) -> dict[int, Split]:
     """Split by id, in the real corpus' proportions, the depressed spread alike.
 
@@ -169,22 +160,23 @@ def split_people(people: Sequence[Person], seed: int, in_train: set[int]) -> dic
     return splits
 
 
-def _plan_session(config: SynthesizeConfig, person: Person, defects: SessionDefects | None) -> SessionTask:
+def _plan_session(
+    config: SynthesizeConfig, person: Person, defects: SessionDefects | None, kinds: tuple[str, ...]
+) -> SessionTask:
     defects = defects or SessionDefects()
-    rng = np.random.default_rng([config.seed, person.interview_id, _DISPOSITION_STREAM])
     # A transcript that is early by this much must not begin before the recording does.
     lead_in_s = 1.5 + defects.offset_s
     plan = SessionPlan(
         interview_id=person.interview_id,
         seed=config.seed,
         gender=person.gender,
-        disposition=draw_disposition(rng, person.answers, config.effect),
+        disposition=draw_person_disposition(config.seed, person, config.effect),
         duration_s=60 * config.minutes + defects.offset_s,
         lead_in_s=lead_in_s,
         chatter=defects.chatter,
         interruption_s=defects.interruption_s,
     )
-    return SessionTask(plan, defects, config.out, config.archives)
+    return SessionTask(plan, defects, config.out, config.archives, kinds, config.visual_hz)
 
 
 def _write_sessions(tasks: Sequence[SessionTask], num_workers: int) -> list[SessionResult]:
@@ -210,13 +202,28 @@ def write_session(task: SessionTask) -> SessionResult:
     header = ("start_time", "stop_time", "speaker", "value")
     lines = ["\t".join(row) for row in (header, *cells)]
     (folder / f"{interview_id}_TRANSCRIPT.csv").write_text("\n".join(lines) + "\n")
+    if task.feature_kinds:
+        planted += _write_features(folder, task, spoken)
     if defects.apple_double:
-        for path in sorted(folder.iterdir()):
-            path.with_name(f"._{path.name}").write_bytes(_APPLE_DOUBLE)
-        planted.append(PlantedDefect(str(interview_id), "apple_double", "2 files beside the recording"))
+        num_files = add_apple_doubles(folder)
+        planted.append(PlantedDefect(str(interview_id), "apple_double", f"{num_files} files beside the recording"))
     if task.archive:
         _archive(folder)
     return SessionResult(spoken.duration_s, spoken.participant_s, tuple(planted))
+
+
+def _write_features(folder: Path, task: SessionTask, spoken: Session) -> list[PlantedDefect]:
+    """Feature files of a session; the video of 402 ends before its recording, as it does in the real corpus."""
+    plan, video_s, planted = task.plan, None, list[PlantedDefect]()
+    if plan.interview_id == VIDEO_ENDS_EARLY and "clnf" in task.feature_kinds:
+        missing_s = min(_VIDEO_MISSING_S, 0.4 * spoken.duration_s)
+        video_s = spoken.duration_s - missing_s
+        planted.append(PlantedDefect(str(plan.interview_id), "video_ends_early", f"{missing_s:.1f} s before the end"))
+    write_features(
+        folder, plan.interview_id, spoken.audio, plan.disposition.burden,
+        (plan.seed, plan.interview_id, _FEATURE_STREAM), task.feature_kinds, task.visual_hz, video_s,
+    )  # fmt: skip
+    return planted
 
 
 def _archive(folder: Path) -> None:
@@ -248,17 +255,17 @@ def _write_label_tables(
         planted.append(PlantedDefect("319", "blank_item", "PHQ8_Sleep blank, total 13, other items 11"))
     header = ("Participant_ID", "PHQ8_Binary", "PHQ8_Score", "Gender", *_ITEM_COLUMNS)
     for name, split in ((_TRAIN_TABLE, by_split["train"]), (_DEV_TABLE, by_split["dev"])):
-        _write_table(config.out / name, header, (_item_row(person, selected) for person in split))
+        write_table(config.out / name, header, (_item_row(person, selected) for person in split))
     test = by_split["test"]
     codes = [(person.interview_id, _GENDER_CODE[person.gender]) for person in test]
-    _write_table(config.out / _TEST_TABLE, ("participant_ID", "Gender"), codes)
-    _write_table(
+    write_table(config.out / _TEST_TABLE, ("participant_ID", "Gender"), codes)
+    write_table(
         config.out / _FULL_TEST_TABLE,
         ("Participant_ID", "PHQ_Binary", "PHQ_Score", "Gender"),
         (_total_row(person) for person in test),
     )
     if "apple_double" in selected:
-        (config.out / f"._{_TRAIN_TABLE}").write_bytes(_APPLE_DOUBLE)
+        (config.out / f"._{_TRAIN_TABLE}").write_bytes(APPLE_DOUBLE)
     return planted
 
 
@@ -274,10 +281,3 @@ def _item_row(person: Person, selected: frozenset[str]) -> tuple[int | str, ...]
     if "blank_item" in selected and interview_id == 319:
         items[_SLEEP] = ""
     return interview_id, binary, score, gender, *items
-
-
-def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[int | str]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)

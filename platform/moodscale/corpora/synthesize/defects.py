@@ -9,7 +9,8 @@ from typing import Literal
 from moodscale.config import ConfigError
 from moodscale.corpora.synthesize.base import PlantedDefect
 from moodscale.corpora.synthesize.questionnaire import Answers
-from moodscale.corpora.synthesize.session import ELLIE, PARTICIPANT, Row, Session
+from moodscale.corpora.synthesize.session import ELLIE, Session
+from moodscale.corpora.synthesize.speaking import PARTICIPANT, Row
 
 DEFECTS: dict[str, str] = {
     "interruption": "373 (395-428 s) and 444 (286-387 s): somebody interrupts; the transcript carries on as if not",
@@ -39,8 +40,8 @@ _APPLE_DOUBLE = _SYNC = _CHATTER = (487, 300, 303)
 _CHATTER_OUT_OF_ORDER = 303
 _XXX = (487, 301)
 _BLANK = (487, 302, 305)
-_VIDEO_ENDS_EARLY = 402
-"""Known for a defect of its video: among the people with all defects, although this corpus has no video to cut."""
+VIDEO_ENDS_EARLY = 402
+"""Known for a defect of its video: among the people with all defects, whether or not there is a video to cut."""
 
 _SESSIONS: dict[str, tuple[int, ...]] = {
     "interruption": tuple(_INTERRUPTIONS_S),
@@ -108,7 +109,7 @@ def needed_sessions(selected: frozenset[str]) -> set[int]:
     """Ids that must be among the participants."""
     needed = {session for defect in selected for session in _SESSIONS.get(defect, ())}
     if select("all") <= selected:
-        needed.add(_VIDEO_ENDS_EARLY)
+        needed.add(VIDEO_ENDS_EARLY)
     return needed
 
 
@@ -117,7 +118,7 @@ def avoided_sessions(selected: frozenset[str]) -> set[int]:
     sessions that bear it."""
     by_number = {"offset": set(_OFFSETS_S), "interruption": set(_INTERRUPTIONS_S)}
     avoided = set().union(*(sessions for defect, sessions in by_number.items() if defect not in selected))
-    return (avoided | {_VIDEO_ENDS_EARLY}) - needed_sessions(selected) | set(ABSENT)
+    return (avoided | {VIDEO_ENDS_EARLY}) - needed_sessions(selected) | set(ABSENT)
 
 
 def forced_answers(selected: frozenset[str]) -> dict[int, Answers]:

@@ -9,23 +9,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from moodscale.corpora.synthesize.espeak import Engine, FloatArray
-from moodscale.corpora.synthesize.phrases import CHATTER, CLOSING, FILLERS, INTERRUPTION
+from moodscale.corpora.synthesize.language import ENGLISH
+from moodscale.corpora.synthesize.phrases import CHATTER, CLOSING, INTERRUPTION
 from moodscale.corpora.synthesize.script import draw_exchanges, interviewer_lines
-from moodscale.corpora.synthesize.severity import Delivery, Disposition, delivery_of
+from moodscale.corpora.synthesize.severity import Disposition, delivery_of
+from moodscale.corpora.synthesize.speaking import PARTICIPANT, Participant, Row, TimeLine
 from moodscale.corpora.synthesize.voices import BYSTANDER, INTERVIEWER, SAMPLE_RATE_HZ, Talker, draw_voice
 
 ELLIE = "Ellie"
-PARTICIPANT = "Participant"
 
 _LEAD_IN_S = 1.5
 _TAIL_S = 1.5
-_TWO_ROWS_SHARE = 0.15
-"""Share of answers that the transcript splits into two rows."""
-_ANSWER_S = (3.0, 7.5)
-"""An answer ends with the phrase whose end is nearest to a length drawn from here."""
 _CLOSING_S = 7.0
-_PAUSE_SPREAD = 0.35
-_LONGEST_PAUSE_S = 3.5
 
 
 @dataclass(frozen=True)
@@ -52,16 +47,6 @@ class SessionPlan:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A transcript row, times in seconds of the audio file."""
-
-    start_s: float
-    stop_s: float
-    speaker: str
-    value: str = field(repr=False)
-
-
-@dataclass(frozen=True)
 class Session:
     """Audio [T] at 16 kHz in -1 to 1, and the transcript in order of time."""
 
@@ -83,12 +68,12 @@ def render_session(plan: SessionPlan) -> Session:
     voice_rng, script_rng, timing_rng, room_rng = (
         np.random.default_rng([plan.seed, plan.interview_id, stream]) for stream in range(4)
     )
-    line = _TimeLine(plan.lead_in_s)
+    line = TimeLine(plan.lead_in_s)
     with Engine() as engine:
         if plan.interruption_s is not None or plan.chatter:
             bystander = _bystander_lines(engine)
         participant = Talker(engine, draw_voice(voice_rng, plan.gender))
-        speaker = _Participant(participant, delivery_of(plan.disposition.burden), timing_rng)
+        speaker = Participant(participant, delivery_of(plan.disposition.burden), timing_rng, ENGLISH)
         if plan.chatter:
             _speak_chatter(line, participant, bystander[CHATTER[1]])
         last_s = plan.duration_s if plan.interruption_s is None else max(plan.duration_s, plan.interruption_s[1] + 20)
@@ -107,92 +92,7 @@ def render_session(plan: SessionPlan) -> Session:
     return Session(_in_room(audio, room_rng), tuple(line.rows))
 
 
-class _TimeLine:
-    """Speech in order, with a transcript that knows where it lies."""
-
-    def __init__(self, start_s: float) -> None:
-        self._position = round(start_s * SAMPLE_RATE_HZ)
-        self._pieces: list[tuple[int, FloatArray]] = []
-        self.rows: list[Row] = []
-
-    @property
-    def now_s(self) -> float:
-        return self._position / SAMPLE_RATE_HZ
-
-    def wait(self, seconds: float) -> None:
-        self._position += round(seconds * SAMPLE_RATE_HZ)
-
-    def play(self, samples: FloatArray) -> None:
-        self._pieces.append((self._position, samples))
-        self._position += len(samples)
-
-    def note(self, start_s: float, speaker: str, value: str) -> None:
-        """A transcript row from then until now, to the millisecond as the corpus has it."""
-        self.rows.append(Row(round(start_s, 3), round(self.now_s, 3), speaker, value))
-
-    def mix(self) -> FloatArray:
-        audio = np.zeros(self._position, dtype=np.float32)
-        for start, samples in self._pieces:
-            audio[start : start + len(samples)] += samples
-        return audio
-
-
-class _Participant:
-    """A voice that speaks the way its burden has it."""
-
-    def __init__(self, talker: Talker, delivery: Delivery, rng: np.random.Generator) -> None:
-        self._talker = talker
-        self._delivery = delivery
-        self._rng = rng
-        self._gain = np.float32(10 ** (delivery.level_db / 20))
-
-    def answer(self, line: _TimeLine, phrases: Sequence[str]) -> None:
-        """Speak phrases, with pauses between and within, until the answer is long enough; one row, now and then two.
-
-        How long an answer lasts is drawn the same way for everyone, so that a slow speaker says less in as many turns
-        and neither turn counts nor lengths give away what the voice is there to tell.
-        """
-        begun_s = start_s = line.now_s
-        enough_s = begun_s + self._rng.uniform(*_ANSWER_S)
-        in_two_rows = self._rng.random() < _TWO_ROWS_SHARE
-        said = [self._phrase(line, phrases[0])]
-        for index, phrase in enumerate(phrases[1:], start=1):
-            split = in_two_rows and index == 1
-            # Another phrase only if it brings the end nearer to the length drawn: overshoot would grow with slowness.
-            half_a_phrase_s = 0.5 * (line.now_s - begun_s) / index
-            if line.now_s + half_a_phrase_s >= enough_s and not split:
-                break
-            if split:
-                line.note(start_s, PARTICIPANT, said.pop())
-            self._pause(line, self._delivery.pause_s)
-            if split:
-                start_s = line.now_s
-            said.append(self._phrase(line, phrase))
-        line.note(start_s, PARTICIPANT, " ".join(said))
-
-    def _phrase(self, line: _TimeLine, phrase: str) -> str:
-        words = phrase.replace(",", "").split()
-        if self._rng.random() < self._delivery.filler_share:
-            words.insert(0, FILLERS[self._rng.integers(len(FILLERS))])
-        pitch_shift = self._delivery.pitch_shift + self._rng.normal(0, 2)
-        rate = self._delivery.rate * self._rng.normal(1, 0.03)
-        # A place to hesitate comes every three words or so.
-        for start in range(0, len(words), 3):
-            if start and len(words) - start < 2:
-                continue
-            stop = start + 3 if len(words) - start - 3 >= 2 else len(words)
-            chunk = " ".join(words[start:stop])
-            hesitates = start and self._rng.random() < self._delivery.hesitation_share
-            if hesitates:
-                self._pause(line, self._delivery.hesitation_s)
-            line.play(self._gain * self._talker.say(chunk, rate, self._delivery.pitch_range, pitch_shift))
-        return " ".join(words)
-
-    def _pause(self, line: _TimeLine, median_s: float) -> None:
-        line.wait(min(median_s * float(np.exp(_PAUSE_SPREAD * self._rng.standard_normal())), _LONGEST_PAUSE_S))
-
-
-def _ask(line: _TimeLine, texts: Sequence[str], rng: np.random.Generator) -> None:
+def _ask(line: TimeLine, texts: Sequence[str], rng: np.random.Generator) -> None:
     spoken = _interviewer()
     for index, text in enumerate(texts):
         if index:
@@ -215,7 +115,7 @@ def _bystander_lines(engine: Engine) -> dict[str, FloatArray]:
     return {text: talker.say(text) for text in (*CHATTER, *INTERRUPTION)}
 
 
-def _speak_chatter(line: _TimeLine, participant: Talker, bystander: FloatArray) -> None:
+def _speak_chatter(line: TimeLine, participant: Talker, bystander: FloatArray) -> None:
     """The room before the interview: transcribed as the participant, whoever spoke."""
     for spoken, text in (
         (participant.say(CHATTER[0]), CHATTER[0]),

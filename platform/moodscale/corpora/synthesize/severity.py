@@ -1,7 +1,7 @@
 """How severity is heard: from questionnaire answers to what a person says and how.
 
 Everything passes through ``Disposition``, which is drawn from the speech stream of random numbers and, only as far as
-``effect`` says, from the label. With an effect of 0 the label is not read at all.
+``effect`` says, from the label. With an effect of 0 no answer of the label is read.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ def draw_disposition(rng: np.random.Generator, label: Answers, effect: float) ->
     """Mix the label with an independent person's answers.
 
     Args:
-        label: the person's own answers.
+        label: the person's own answers, to a questionnaire of 8 or 9 items.
         effect: 1 takes everything from the label, 0 nothing; between, each item's words follow the label with this
             probability and the delivery is the weighted mean of both burdens.
     """
-    stranger = tuple(int(answer) for answer in draw_answers(rng, 1)[0])
+    stranger = tuple(int(answer) for answer in draw_answers(rng, 1, len(label))[0])
     follows_label = rng.random(len(stranger)) < effect
     personal = _PERSONAL_SD * rng.standard_normal()
     if effect == 0:

@@ -8,16 +8,12 @@ import numpy as np
 import soxr
 
 from moodscale.corpora.synthesize.espeak import Engine, FloatArray
+from moodscale.corpora.synthesize.language import ENGLISH, Language
 
 SAMPLE_RATE_HZ = 16_000
 _SPEECH_RMS = 0.05
 """Every voice is brought to this level (-26 dB of full scale while speaking) before anything personal is added."""
-_CALIBRATION = "The quick brown fox ran along the river and over the hill before the sun came up."
-_CALIBRATION_WPM = 160.0
-_CALIBRATION_S = 4.3
-
-_ACCENTS = ("en-us", "en-us", "en-us-nyc", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd",
-            "en-029")  # fmt: skip
+_ACCENTS = ENGLISH.accents
 _VARIANTS = {
     "female": ("f1", "f2", "f4", "f5", "Annie", "Andrea", "anika", "aunty", "belinda", "linda", "shelby", "steph"),
     "male": (
@@ -55,12 +51,12 @@ BYSTANDER = Voice("en-us+Storm", throat=0.97, rate_wpm=185, pitch=45, pitch_rang
 """Whoever interrupts a session or talks before it begins."""
 
 
-def draw_voice(rng: np.random.Generator, gender: str) -> Voice:
-    """A voice for a person of this gender (``female`` or ``male``)."""
+def draw_voice(rng: np.random.Generator, gender: str, language: Language = ENGLISH) -> Voice:
+    """A voice for a person of this gender (``female`` or ``male``) and language."""
     return Voice(
-        name=f"{rng.choice(_ACCENTS)}+{rng.choice(_VARIANTS[gender])}",
+        name=f"{rng.choice(language.accents)}+{rng.choice(_VARIANTS[gender])}",
         throat=float(rng.uniform(0.93, 1.07)),
-        rate_wpm=float(np.clip(rng.normal(168, 7), 150, 186)),
+        rate_wpm=language.pace * float(np.clip(rng.normal(168, 7), 150, 186)),
         pitch=float(np.clip(rng.normal(50, 8), 30, 70)),
         pitch_range=float(np.clip(rng.normal(60, 6), 45, 75)),
         level_db=float(np.clip(rng.normal(0, 1.0), -2.5, 2.5)),
@@ -70,15 +66,15 @@ def draw_voice(rng: np.random.Generator, gender: str) -> Voice:
 class Talker:
     """A voice at work: measures itself once, then speaks at a known level and pace."""
 
-    def __init__(self, engine: Engine, voice: Voice) -> None:
+    def __init__(self, engine: Engine, voice: Voice, language: Language = ENGLISH) -> None:
         self._engine = engine
         self._voice = voice
         self._gain = self._pace = 1.0
         engine.set_voice(voice.name)
-        sample = self.say(_CALIBRATION, rate=_CALIBRATION_WPM / voice.rate_wpm)
+        sample = self.say(language.calibration, rate=language.calibration_wpm / voice.rate_wpm)
         loud = sample[np.abs(sample) > 0.02 * np.abs(sample).max()]
         self._gain = _SPEECH_RMS / float(np.sqrt(np.mean(np.square(loud)))) * 10 ** (voice.level_db / 20)
-        self._pace = float(np.clip(len(sample) / SAMPLE_RATE_HZ / _CALIBRATION_S, 0.7, 1.4))
+        self._pace = float(np.clip(len(sample) / SAMPLE_RATE_HZ / language.calibration_s, 0.7, 1.4))
 
     def say(self, text: str, rate: float = 1.0, pitch_range: float = 1.0, pitch_shift: float = 0.0) -> FloatArray:
         """Samples [T] at 16 kHz. ``rate`` and ``pitch_range`` are factors, ``pitch_shift`` is in espeak's units."""
