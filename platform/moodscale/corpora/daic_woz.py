@@ -10,15 +10,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
+from upath import UPath
 
-from moodscale.corpora.base import CORPUS_ROOT, MANIFEST_ROOT, CorpusConfig, InputFile, Reading
+from moodscale.corpora.base import CORPUS_ROOT, MANIFEST_ROOT, FolderCorpusConfig, InputFile, Reading
 from moodscale.corpora.reading.archives import SafeZip
 from moodscale.corpora.reading.labels import read_label
-from moodscale.corpora.reading.paths import resolve
+from moodscale.corpora.reading.paths import AnyPath, resolve, why
 from moodscale.corpora.reading.tables import (
     MAX_TABLE_BYTES,
     Table,
@@ -42,6 +42,7 @@ from moodscale.schema import (
     Split,
     Turn,
 )
+from moodscale.storage import location
 
 NAME = "daic_woz"
 NUM_SESSIONS = 189
@@ -68,10 +69,14 @@ _SESSION = re.compile(r"^(\d+)_P(\.zip)?$")
 _SYNC = re.compile(r"<\s*sync(?:ing)?\s*>|\[\s*sync(?:ing)?\s*\]", re.IGNORECASE)
 _UNINTELLIGIBLE = re.compile(r"\bxxx+\b", re.IGNORECASE)
 _SPEAKERS = {"ellie": Speaker.INTERVIEWER, "participant": Speaker.PARTICIPANT}
+APPROXIMATIONS = (
+    "DAIC-WOZ: the test split was published with totals only, so per-item figures cover train and validation.",
+    "DAIC-WOZ: that Gender 0 means male is not documented with the corpus; gender_codes changes it.",
+)
 _PUBLISHED = "known defects of the corpus"
 
 
-class DaicWozConfig(CorpusConfig):
+class DaicWozConfig(FolderCorpusConfig):
     kind: Literal["daic_woz"] = "daic_woz"
     gender_codes: dict[str, Literal["female", "male"]] = Field(
         default={"0": "male", "1": "female"},
@@ -84,7 +89,7 @@ class DaicWozConfig(CorpusConfig):
     )
     max_audio_bytes: int = Field(default=2 * 2**30, gt=0, description="largest wav that is unpacked from an archive")
 
-    def open(self, unpack_to: Path | None = None) -> DaicWoz:
+    def open(self, unpack_to: UPath | None = None) -> DaicWoz:
         return DaicWoz(self, unpack_to)
 
     def expected_num_clips(self, num_interviews: int) -> int | None:
@@ -106,9 +111,10 @@ class DaicWoz:
 
     name = NAME
 
-    def __init__(self, config: DaicWozConfig, unpack_to: Path | None = None) -> None:
+    def __init__(self, config: DaicWozConfig, unpack_to: AnyPath | None = None) -> None:
         self.config = config
-        self.root = Path(config.path).expanduser().absolute()
+        self.root = location(config.path)
+        self.roots: Mapping[str, UPath] = {CORPUS_ROOT: self.root}
         self._unpack_to = unpack_to
         if not self.root.is_dir():
             raise CorpusError(f"corpus.path={config.path}: no such folder; set it to where the sessions lie")
@@ -124,6 +130,9 @@ class DaicWoz:
 
     def interview_ids(self) -> Sequence[str]:
         return list(self._sessions)
+
+    def approximations(self) -> Sequence[str]:
+        return APPROXIMATIONS
 
     def absent(self) -> Sequence[Repair]:
         lines = [
@@ -154,7 +163,7 @@ class DaicWoz:
     def read(self, interview_id: str) -> Reading:
         if interview_id not in self._sessions:
             raise CorpusError(f"interview {interview_id!r} is not in the corpus at {self.config.path}")
-        session = _Session(self.config, interview_id, self.root, self._unpack_to)
+        session = _Session(self.config, interview_id, self.roots, self._unpack_to)
         where = "label table"
         try:
             person = self._people.get(interview_id)
@@ -163,7 +172,7 @@ class DaicWoz:
             where = "session"
             interview = session.read(self._sessions[interview_id])
         except (CorpusError, OSError) as error:
-            reason = str(error) if isinstance(error, CorpusError) else f"cannot be read ({error.strerror})"
+            reason = str(error) if isinstance(error, CorpusError) else f"cannot be read ({why(error)})"
             quarantined = Quarantined(NAME, interview_id, where, reason)
             return Reading(None, tuple(session.repairs), (quarantined,))
         split = person.split if person else None
@@ -173,10 +182,12 @@ class DaicWoz:
 class _Session:
     """Reads one session and collects what was repaired on the way."""
 
-    def __init__(self, config: DaicWozConfig, interview_id: str, root: Path, unpack_to: Path | None) -> None:
+    def __init__(
+        self, config: DaicWozConfig, interview_id: str, roots: Mapping[str, UPath], unpack_to: AnyPath | None
+    ) -> None:
         self.config = config
         self.id = interview_id
-        self.root = root
+        self.roots = roots
         self.unpack_to = unpack_to
         self.repairs: list[Repair] = []
 
@@ -214,10 +225,10 @@ class _Session:
             )
         return "unknown"
 
-    def read(self, path: Path) -> Interview:
+    def read(self, path: AnyPath) -> Interview:
         transcript_name, audio_name = f"{self.id}_TRANSCRIPT.csv", f"{self.id}_AUDIO.wav"
         if path.suffix == ".zip":
-            with SafeZip(resolve({CORPUS_ROOT: self.root}, CORPUS_ROOT, path.name)) as archive:
+            with SafeZip(resolve(self.roots, CORPUS_ROOT, path.name)) as archive:
                 self._note_apple_doubles(archive.names())
                 member = archive.find(transcript_name)
                 if member is None:
@@ -225,7 +236,7 @@ class _Session:
                 turns = self._read_turns(archive.read(member, MAX_TABLE_BYTES), transcript_name)
                 audio = self._unpack(archive, audio_name)
         else:
-            roots = {CORPUS_ROOT: self.root}
+            roots = self.roots
             resolve(roots, CORPUS_ROOT, path.name)
             self._note_apple_doubles([file.name for file in path.iterdir()])
             turns = self._read_turns(
@@ -234,7 +245,7 @@ class _Session:
             relative = f"{path.name}/{audio_name}"
             audio = self._probe(resolve(roots, CORPUS_ROOT, relative), CORPUS_ROOT, relative)
         turns = self._repair_turns(turns, transcript_name, audio.duration_s)
-        return Interview(self.id, f"daic:{self.id}", NAME, turns, audio, None)
+        return Interview(self.id, f"daic:{self.id}", NAME, turns, (audio,), None)
 
     def _note_apple_doubles(self, names: Sequence[str]) -> None:
         count = sum(name.rsplit("/", 1)[-1].startswith("._") for name in names)
@@ -252,7 +263,7 @@ class _Session:
             archive.unpack(member, target, self.config.max_audio_bytes)
         return self._probe(target, MANIFEST_ROOT, f"{self.unpack_to.name}/{audio_name}")
 
-    def _probe(self, file: Path, root: str, relative: str) -> AudioFile:
+    def _probe(self, file: AnyPath, root: str, relative: str) -> AudioFile:
         facts = probe(file)
         if facts.container not in ("WAV", "WAVEX"):
             self.note("mislabelled_audio", file.name, "named .wav", f"decoded as {facts.container}")
@@ -343,9 +354,9 @@ def _counted(cut: Cut) -> str:
     return f"{cut.num_dropped} dropped, {cut.num_trimmed} trimmed"
 
 
-def _find_sessions(root: Path) -> dict[str, Path]:
+def _find_sessions(root: UPath) -> dict[str, UPath]:
     """Session number → folder or archive, in the order of the numbers; a folder goes before an archive."""
-    found: dict[str, Path] = {}
+    found: dict[str, UPath] = {}
     for path in sorted(root.iterdir(), key=lambda entry: entry.name, reverse=True):
         match = _SESSION.match(path.name)
         if match and (match[2] is not None or path.is_dir()):
@@ -353,7 +364,7 @@ def _find_sessions(root: Path) -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda pair: (int(pair[0]), pair[0])))
 
 
-def _read_labels(root: Path, name: str) -> Table:
+def _read_labels(root: UPath, name: str) -> Table:
     table = parse_table(read_bytes(resolve({CORPUS_ROOT: root}, CORPUS_ROOT, name)), name, ())
     if _column(dict.fromkeys(table.columns, ""), "Participant_ID", "participant_ID") is None:
         raise CorpusError(f"{name}: column Participant_ID is missing; is it the right table?")

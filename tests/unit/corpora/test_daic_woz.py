@@ -41,8 +41,8 @@ def test_a_plain_session_is_read_without_a_repair(tmp_path: Path) -> None:
     assert interview.label is not None
     assert interview.label.total == 7
     assert sum(item or 0 for item in interview.label.items) == 7
-    assert interview.audio is not None
-    assert (interview.audio.path, interview.audio.sample_rate_hz) == ("300_P/300_AUDIO.wav", 16_000)
+    assert len(interview.recordings) == 1
+    assert (interview.recordings[0].path, interview.recordings[0].sample_rate_hz) == ("300_P/300_AUDIO.wav", 16_000)
     assert spans(interview)[0] == (4.75, 8.75)
 
 

@@ -33,8 +33,8 @@ def test_an_archive_reads_as_its_folder_does(tmp_path: Path) -> None:
     assert of_folder is not None
     assert of_zip is not None
     assert of_zip.turns == of_folder.turns
-    assert of_zip.audio is not None
-    assert (of_zip.audio.root, of_zip.audio.path) == ("manifest", "audio/300_AUDIO.wav")
+    (audio,) = of_zip.recordings
+    assert (audio.root, audio.path) == ("manifest", "audio/300_AUDIO.wav")
     original = (tmp_path / "folders" / "300_P" / "300_AUDIO.wav").read_bytes()
     assert (tmp_path / "m" / "audio" / "300_AUDIO.wav").read_bytes() == original
 

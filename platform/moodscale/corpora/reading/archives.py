@@ -5,17 +5,20 @@ Memory is bounded by ``CHUNK_BYTES`` plus a central directory of at most ``MAX_D
 
 from __future__ import annotations
 
-import os
 import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from contextlib import ExitStack
+from pathlib import PurePosixPath
 from types import TracebackType
+from typing import BinaryIO
 
-from moodscale.corpora.reading.paths import check_relative
+from moodscale.corpora.reading.members import open_file
+from moodscale.corpora.reading.paths import AnyPath, check_relative, why
 from moodscale.schema import CorpusError
+from moodscale.storage import writing
 
 MAX_RATIO = 200
 """Unpacked over packed size. Speech packs about 1.2:1, a transcript about 4:1, a table of zeros below 100:1."""
@@ -36,20 +39,23 @@ class SafeZip:
             NUL, a link, a password or a ratio above ``MAX_RATIO``; one name twice.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         self.path = path
-        _check_directory_size(path)
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-            raise CorpusError(f"{path.name}: not a readable zip; fetch it again") from None
         self._members: dict[str, zipfile.ZipInfo] = {}
-        try:
+        with ExitStack() as opened:
+            try:
+                file = opened.enter_context(open_file(path))
+                _check_directory_size(file, path)
+                self._zip = opened.enter_context(zipfile.ZipFile(file))
+            except OSError as error:
+                raise CorpusError(f"{path.name}: cannot be read ({why(error)})") from None
+            except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+                if isinstance(error, CorpusError):
+                    raise
+                raise CorpusError(f"{path.name}: not a readable zip; fetch it again") from None
             for info in self._zip.infolist():
                 self._check(info)
-        except CorpusError:
-            self._zip.close()
-            raise
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> SafeZip:
         return self
@@ -57,7 +63,7 @@ class SafeZip:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._zip.close()
+        self._opened.close()
 
     def names(self) -> list[str]:
         """The files in it, folders left out."""
@@ -90,21 +96,15 @@ class SafeZip:
         """
         return b"".join(self._chunks(name, max_bytes))
 
-    def unpack(self, name: str, target: Path, max_bytes: int) -> None:
+    def unpack(self, name: str, target: AnyPath, max_bytes: int) -> None:
         """Stream a member into a file, which appears under its name only when it is complete.
 
         Raises:
             CorpusError: larger than ``max_bytes``, or damaged; nothing is left behind.
         """
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                for chunk in self._chunks(name, max_bytes):
-                    file.write(chunk)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with writing(target) as file:
+            for chunk in self._chunks(name, max_bytes):
+                file.write(chunk)
 
     def _chunks(self, name: str, max_bytes: int) -> Iterator[bytes]:
         info = self._members[name]
@@ -145,15 +145,11 @@ class SafeZip:
         self._members[info.filename] = info
 
 
-def _check_directory_size(path: Path) -> None:
+def _check_directory_size(file: BinaryIO, path: AnyPath) -> None:
     """``zipfile`` reads the whole directory at once, so its size is looked at before."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            file.seek(max(size - _END.size - _ZIP64_LOCATOR_BYTES - 0xFFFF, 0))
-            tail = file.read()
-    except OSError as error:
-        raise CorpusError(f"{path.name}: cannot be read ({error.strerror})") from None
+    size = file.seek(0, 2)
+    file.seek(max(size - _END.size - _ZIP64_LOCATOR_BYTES - 0xFFFF, 0))
+    tail = file.read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < _END.size:
         raise CorpusError(f"{path.name}: not a readable zip (no directory at its end); fetch it again")

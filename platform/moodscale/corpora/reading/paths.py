@@ -6,13 +6,18 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from upath import UPath
+
 from moodscale.schema import CorpusError
+from moodscale.storage import is_local
+
+AnyPath = Path | UPath
 
 
-def resolve(root_dirs: Mapping[str, Path], root: str, path: str) -> Path:
+def resolve(root_dirs: Mapping[str, AnyPath], root: str, path: str) -> AnyPath:
     """Where ``path`` under the named ``root`` lies. The file itself is never opened.
 
-    Only what is below the root is checked for links: the root is the user's own choice.
+    Only what is below the root is checked for links: the root is the user's own choice. Object storage has none.
 
     Args:
         root_dirs: directory of each root's name, e.g. ``{"corpus": …, "manifest": …}``.
@@ -24,18 +29,36 @@ def resolve(root_dirs: Mapping[str, Path], root: str, path: str) -> Path:
     if root not in root_dirs:
         raise CorpusError(f"root={root!r} is not one of {sorted(root_dirs)}: the table is not from this manifest")
     check_relative(path)
-    current = Path(root_dirs[root])
+    current = root_dirs[root]
+    if not is_local(current):
+        return _resolve_remote(current, root, path)
     for part in PurePosixPath(path).parts:
         current = current / part
         try:
             mode = current.lstat().st_mode
         except OSError as error:
-            raise CorpusError(f"path={path!r} under root {root!r}: {error.strerror}; is the corpus in place?") from None
+            raise CorpusError(f"path={path!r} under root {root!r}: {why(error)}; is the corpus in place?") from None
         if stat.S_ISLNK(mode):
             raise CorpusError(
                 f"path={path!r} under root {root!r} goes through a link ({part!r}); copy the file instead"
             )
     return current
+
+
+def _resolve_remote(directory: AnyPath, root: str, path: str) -> AnyPath:
+    found = directory.joinpath(*PurePosixPath(path).parts)
+    try:
+        there = found.exists()
+    except OSError as error:
+        raise CorpusError(f"path={path!r} under root {root!r}: {why(error)}; is the storage reachable?") from None
+    if not there:
+        raise CorpusError(f"path={path!r} under root {root!r}: No such file; is the corpus in place?")
+    return found
+
+
+def why(error: OSError) -> str:
+    """What an error of the file system says, without the path: object storage's errors have no ``strerror``."""
+    return error.strerror or type(error).__name__
 
 
 def check_relative(path: str) -> None:

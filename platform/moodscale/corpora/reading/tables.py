@@ -10,8 +10,8 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from moodscale.corpora.reading.paths import AnyPath, why
 from moodscale.schema import CorpusError
 
 MAX_TABLE_BYTES = 64 * 2**20
@@ -32,18 +32,19 @@ class Table:
         return f"Table({self.name!r}, {len(self.rows)} rows)"
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: AnyPath) -> bytes:
     """A small file whole.
 
     Raises:
         CorpusError: larger than ``MAX_TABLE_BYTES``, or unreadable.
     """
     try:
-        if path.stat().st_size > MAX_TABLE_BYTES:
-            raise CorpusError(f"{path.name}: {path.stat().st_size:,} bytes is more than a table here can have")
+        size = path.stat().st_size
+        if size > MAX_TABLE_BYTES:
+            raise CorpusError(f"{path.name}: {size:,} bytes is more than a table here can have")
         return path.read_bytes()
     except OSError as error:
-        raise CorpusError(f"{path.name}: cannot be read ({error.strerror})") from None
+        raise CorpusError(f"{path.name}: cannot be read ({why(error)})") from None
 
 
 def parse_table(data: bytes, name: str, required: Sequence[str], delimiter: str = ",", quoted: bool = True) -> Table:

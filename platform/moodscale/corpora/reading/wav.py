@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import soundfile
 
+from moodscale.corpora.reading.members import open_file
+from moodscale.corpora.reading.paths import AnyPath, why
 from moodscale.schema import CorpusError
 
 MAX_CHANNELS = 8
@@ -37,33 +38,44 @@ class WavFacts:
     container: str
 
 
-def probe(path: Path) -> WavFacts:
+def probe(path: AnyPath) -> WavFacts:
+    """Check a recording's header; see :func:`probe_stream`."""
+    try:
+        if not path.is_file() and path.exists():
+            raise CorpusError(f"{path.name}: is not a regular file")
+        with open_file(path) as stream:
+            return probe_stream(stream, path.name)
+    except OSError as error:
+        raise CorpusError(f"{path.name}: cannot be read ({why(error)})") from None
+
+
+def probe_stream(stream: BinaryIO, name: str) -> WavFacts:
     """Check a recording's header in bounded memory, whatever it claims.
 
     A file that is not a RIFF wav in spite of its name is accepted where soundfile can decode it all the same; the
     caller sees it by ``container``.
 
+    Args:
+        stream: seekable.
+        name: the file's, for messages.
     Raises:
         CorpusError: missing, empty, truncated (the header claims more than the file holds), not a recording, or
             with a rate, channel count or length that no interview has.
+        OSError: the stream cannot be read.
     """
+    size = stream.seek(0, 2)
+    if size == 0:
+        raise CorpusError(f"{name}: is empty (0 bytes); fetch it again")
+    stream.seek(0)
+    if stream.read(4) == b"RIFF":
+        _check_riff(stream, name, size)
+    stream.seek(0)
     try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise CorpusError(f"{path.name}: is not a regular file")
-        if size == 0:
-            raise CorpusError(f"{path.name}: is empty (0 bytes); fetch it again")
-        with path.open("rb") as file:
-            if file.read(4) == b"RIFF":
-                _check_riff(file, path.name, size)
-    except OSError as error:
-        raise CorpusError(f"{path.name}: cannot be read ({error.strerror})") from None
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, OSError, RuntimeError):
-        raise CorpusError(f"{path.name}: is not a recording that can be decoded; fetch it again") from None
-    facts = WavFacts(int(info.samplerate), int(info.frames), int(info.channels), info.subtype, info.format)
-    _check_plausible(facts, path.name)
+        with soundfile.SoundFile(stream) as file:
+            facts = WavFacts(file.samplerate, file.frames, file.channels, file.subtype, file.format)
+    except (soundfile.SoundFileError, RuntimeError):
+        raise CorpusError(f"{name}: is not a recording that can be decoded; fetch it again") from None
+    _check_plausible(facts, name)
     return facts
 
 
