@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from moodscale.config import ConfigError
 from moodscale.models.lora import ADAPTER_FILE, apply_adapter, load_adapter, save_adapter, trainable
 from moodscale.recipes.base import Batch
 from moodscale.train.config import OptimConfig, TrainConfig
@@ -65,6 +66,8 @@ class Engine:
         # On CPUs DeepSpeed would compile a shared-memory reduction when a job starts; gloo does it without a compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
+        if train.engine.precision == "fp16" and not deepspeed.accelerator.get_accelerator().is_fp16_supported():
+            raise ConfigError("train.engine.precision=fp16: this device cannot compute in it; take bf16 or fp32")
         self.train_config = train
         self._deepspeed = deepspeed
         self._parameters = trainable(model)

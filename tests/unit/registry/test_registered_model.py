@@ -84,7 +84,8 @@ def test_dictionaries_and_lists_of_them_are_taken_too(model: Any, trained: Train
     path = str(trained.wav())
     frame = model.predict(pd.DataFrame({"path": [path]}))
     assert model.predict({"path": path})["score"][0] == frame["score"][0]
-    assert model.predict([{"path": path}, {"path": path}])["score"].tolist() == [frame["score"][0]] * 2
+    # Two in a batch are rounded otherwise than one alone, on some processors.
+    assert model.predict([{"path": path}, {"path": path}])["score"].tolist() == pytest.approx([frame["score"][0]] * 2)
     one = model.predict({"waveform": speech(CLIP_S), "sample_rate_hz": 16_000})
     assert one["score"][0] == model.predict(ask(speech(CLIP_S)))["score"][0]
 

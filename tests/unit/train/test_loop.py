@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tiny import run_group, train_once
 
@@ -100,9 +101,20 @@ def test_gradient_checkpointing_changes_no_loss(reference: dict[str, Any], tmp_p
     assert list(result["losses"].values()) == pytest.approx(list(reference["losses"].values()), rel=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_trains(tmp_path: Path, precision: str) -> None:
+def assert_trains_in(precision: str, directory: Path) -> None:
     train = settings(micro_batch=4, engine={"precision": precision})
-    result = run_group(1, train_once, str(tmp_path), train)[0]
+    result = run_group(1, train_once, str(directory), train)[0]
     assert result["position"].phase == 2
     assert np.isfinite(list(result["losses"].values())).all()
+
+
+def test_bf16_trains(tmp_path: Path) -> None:
+    assert_trains_in("bf16", tmp_path)
+
+
+def test_fp16_trains_where_the_device_can_compute_in_it_and_names_the_setting_elsewhere(tmp_path: Path) -> None:
+    if torch.ops.mkldnn._is_mkldnn_fp16_supported():
+        assert_trains_in("fp16", tmp_path)
+    else:
+        with pytest.raises(RuntimeError, match="ConfigError: train.engine.precision=fp16: this device cannot"):
+            assert_trains_in("fp16", tmp_path)
