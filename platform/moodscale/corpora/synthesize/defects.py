@@ -64,7 +64,7 @@ _ANSWERS: dict[str, Answers] = {
 BrokenAudio = Literal[
     "truncated", "empty", "stereo_44100_hz", "mono_8000_hz", "pcm_24", "nan", "not_a_wav", "flac", "claims_4_gb"
 ]
-_BROKEN_KINDS: tuple[BrokenAudio, ...] = (
+BROKEN_KINDS: tuple[BrokenAudio, ...] = (
     "truncated", "empty", "stereo_44100_hz", "mono_8000_hz", "pcm_24", "nan", "not_a_wav", "flac",
     "claims_4_gb",
 )  # fmt: skip
@@ -152,12 +152,12 @@ def plan_defects(selected: frozenset[str], ids: Sequence[int]) -> dict[int, Sess
     }
     if "broken_audio" in selected:
         sound = [session for session in reversed(ids) if session not in planned]
-        if len(sound) < len(_BROKEN_KINDS):
+        if len(sound) < len(BROKEN_KINDS):
             raise ConfigError(
                 f"num_participants={len(ids)} leaves {len(sound)} sessions without another defect, and broken_audio "
-                f"needs {len(_BROKEN_KINDS)}; take at least {len(planned) + len(_BROKEN_KINDS)} participants"
+                f"needs {len(BROKEN_KINDS)}; take at least {len(planned) + len(BROKEN_KINDS)} participants"
             )
-        for session, kind in zip(sound, _BROKEN_KINDS, strict=False):
+        for session, kind in zip(sound, BROKEN_KINDS, strict=False):
             planned[session] = SessionDefects(broken_audio=kind)
     return planned
 
