@@ -89,7 +89,7 @@ def render_session(plan: SessionPlan) -> Session:
     audio = line.mix()
     if plan.interruption_s is not None:
         _interrupt(audio, plan.interruption_s, [bystander[text] for text in INTERRUPTION])
-    return Session(_in_room(audio, room_rng), tuple(line.rows))
+    return Session(in_room(audio, room_rng), tuple(line.rows))
 
 
 def _ask(line: TimeLine, texts: Sequence[str], rng: np.random.Generator) -> None:
@@ -142,7 +142,7 @@ def _interrupt(audio: FloatArray, window_s: tuple[float, float], lines: Sequence
         turn += 1
 
 
-def _in_room(audio: FloatArray, rng: np.random.Generator) -> FloatArray:
+def in_room(audio: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Microphone gain and background noise of the session, the same for everything that is heard in it."""
     gain_db = np.clip(rng.normal(0, 1.0), -2.5, 2.5)
     noise_db = rng.uniform(-66, -58)
