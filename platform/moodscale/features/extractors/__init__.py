@@ -1,0 +1,1 @@
+"""One extractor a file; ``kind:`` finds it by its file name."""
