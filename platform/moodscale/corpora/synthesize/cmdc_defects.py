@@ -20,12 +20,12 @@ DEFECTS: dict[str, str] = {
     "absent_session": "a person of SubjectInfo.csv without a folder",
     "apple_double": "AppleDouble ._* files beside the real ones, and one beside SubjectInfo.csv",
     "failed_frames": "frames without a face: success 0, features NaN, in one question's OpenFace file",
-    "other_sample_rate": "recordings at 44.1 kHz in stereo",
+    "other_sample_rate": "not part of 'all' and never listed, since readers take it: recordings at 44.1 kHz, stereo",
     "broken_audio": "not part of 'all': nine people, one recording of each broken in another way",
 }
 """What ``defects`` may name, and what each plants. Readers call the repair the same."""
 
-EXTRA = frozenset({"broken_audio"})
+EXTRA = frozenset({"broken_audio", "other_sample_rate"})
 MISSING_QUESTION, FAILED_QUESTION, BROKEN_QUESTION = 7, 5, 6
 
 _HC_PLACES: dict[str, tuple[int, ...]] = {

@@ -32,7 +32,7 @@ _VOICE, _SCRIPT, _TIMING, _ROOM, _FACE = range(30, 35)
 _EDGE_S = 0.3
 _SHORTEST, _LONGEST = 0.7, 1.3
 """Of the mean length of an answer."""
-_FAILED = slice(1, 4)
+_FAILED = slice(0, 3)
 """Frames in which no face was found, where a defect says so."""
 
 
@@ -104,8 +104,6 @@ def write_person(task: PersonTask) -> PersonResult:
         note("broken_audio", task.broken_audio)
     if "missing_visual" in task.defects:
         note("missing_visual", f"no {VISUAL_FOLDER} files")
-    if "other_sample_rate" in task.defects:
-        note("other_sample_rate", "44100 Hz, 2 channels")
     if "apple_double" in task.defects:
         num_files = sum(add_apple_doubles(one) for one in (task.folder, task.folder / VISUAL_FOLDER) if one.is_dir())
         note("apple_double", f"{num_files} files beside the real ones")
@@ -119,7 +117,7 @@ def speak_answers(task: PersonTask) -> Iterator[Answer]:
         for question, item in QUESTION_ITEMS.items():
             delivery = delivery_of(task.disposition.burden)
             speaker = Participant(talker, delivery, task.rng(_TIMING, question), MANDARIN)
-            pools = (ITEM_ANSWERS[item][task.disposition.answers[item]], NEUTRAL)
+            pools = (ITEM_ANSWERS[item - 1][task.disposition.answers[item - 1]], NEUTRAL)
             script_rng = task.rng(_SCRIPT, question)
             phrases = [pool[index] for pool in pools for index in script_rng.permutation(len(pool))]
             line = TimeLine(_EDGE_S)

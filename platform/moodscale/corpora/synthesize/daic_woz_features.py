@@ -127,7 +127,8 @@ def _unit_presences(face: Face) -> Array:
 
 def _from_the_head(face: Face) -> Array:
     turn = np.stack([face.pose[:, 4], face.pose[:, 3], np.zeros(face.num_frames)], axis=1)
-    return face.gaze[:, :6] - np.concatenate([turn, turn], axis=1)
+    directions: Array = face.gaze[:, :6] - np.concatenate([turn, turn], axis=1)
+    return directions
 
 
 def _hog(rng: np.random.Generator, num_frames: int) -> bytes:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from moodscale.corpora.synthesize.acoustics import Acoustics, Array, analyse
 from moodscale.corpora.synthesize.espeak import FloatArray
 from moodscale.corpora.synthesize.faces import Face, draw_face
-from moodscale.corpora.synthesize.feature_files import columns_of, write_columns, write_matrix
+from moodscale.corpora.synthesize.feature_files import Columns, columns_of, write_columns, write_matrix
 from moodscale.corpora.synthesize.openface import write_pose_gaze_units
 from moodscale.corpora.synthesize.voices import SAMPLE_RATE_HZ
 
@@ -182,7 +182,7 @@ def mfcc(acoustics: Acoustics) -> Array:
 
 def _write_opensmile(path: Path, material: Material, names: tuple[str, ...], values: Array) -> None:
     time_s = np.round(np.arange(len(values)) * material.acoustics.hop_s, 3)
-    columns = [["'unknown'"] * len(values), time_s, *columns_of(values, 5)]
+    columns: Columns = [["'unknown'"] * len(values), time_s, *columns_of(values, 5)]
     write_columns(path, ("name", "frameTime", *names), columns, delimiter=";")
 
 
@@ -229,4 +229,5 @@ def _embed(values: Array, width: int, material: Material) -> npt.NDArray[np.floa
     fixed = np.random.default_rng([_BASE_RNG_SEED, values.shape[1], width])
     directions = fixed.standard_normal((values.shape[1], width)) / np.sqrt(values.shape[1])
     noise = 0.3 * material.rng.standard_normal((len(values), width))
-    return np.maximum(values @ directions + noise, 0).astype(np.float32)
+    embedded: npt.NDArray[np.float32] = np.maximum(values @ directions + noise, 0).astype(np.float32)
+    return embedded
