@@ -15,8 +15,8 @@ from pathlib import PurePosixPath
 from types import TracebackType
 from typing import BinaryIO
 
-from moodscale.corpora.reading.members import open_file
 from moodscale.corpora.reading.paths import AnyPath, check_relative, why
+from moodscale.corpora.reading.streams import open_file
 from moodscale.schema import CorpusError
 from moodscale.storage import writing
 

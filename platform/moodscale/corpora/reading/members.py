@@ -1,42 +1,142 @@
-"""One way to open an input file: on local disk or object storage, by itself or as a member of an archive."""
+"""One way to open an input file: on local disk or object storage, by itself or as a member of a tar.
+
+A member's path is ``archive!member``, e.g. ``data/300_P.tar.gz!300_P/300_AUDIO.wav``.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO
 
-from moodscale.corpora.reading.paths import AnyPath, resolve
-from moodscale.storage import is_local
+from moodscale.corpora.base import MANIFEST_ROOT
+from moodscale.corpora.reading.paths import AnyPath, check_relative, resolve
+from moodscale.corpora.reading.streams import open_file
+from moodscale.corpora.reading.tars import SafeTar, TarIndex, TarMember, fingerprint, is_tar
+from moodscale.schema import CorpusError
+from moodscale.storage import write_bytes
 
-REMOTE_BLOCK_BYTES = 2**20
-"""Fetched at once from object storage: about what a clip needs. The library's own 50 MiB is for whole files."""
+INDEX_DIR = "index"
+"""Folder beside the manifest's tables for seek points of archives."""
+INDEX_FROM_BYTES = 8 * 2**20
+"""A smaller archive is passed over faster than its index is fetched."""
+MAX_INDEX_BYTES = 512 * 2**20
+NUM_KEPT_OPEN = 4
+"""Archives that a process keeps open, with some 10 MiB of seek points each."""
+
+_MEMBER = "!"
+_open: OrderedDict[tuple[int, str, int, Any], SafeTar] = OrderedDict()
+_lock = threading.Lock()
+
+log = logging.getLogger(__name__)
+
+
+def member_path(archive: str, member: str) -> str:
+    """The path of a member, as of an ``AudioFile``."""
+    return f"{archive}{_MEMBER}{member}"
+
+
+def split_member(path: str) -> tuple[str, str | None]:
+    """A path's archive and member; ``None`` where it is a file by itself. A ``!`` elsewhere in a name means nothing."""
+    at = path.find(_MEMBER)
+    while at >= 0:
+        if is_tar(path[:at]):
+            return path[:at], path[at + 1 :]
+        at = path.find(_MEMBER, at + 1)
+    return path, None
 
 
 @contextmanager
 def open_input(roots: Mapping[str, AnyPath], root: str, path: str) -> Iterator[BinaryIO]:
-    """Open a file of a corpus or a manifest for reading.
+    """Open a file of a corpus or a manifest for reading. Nothing is unpacked to disk.
 
     Args:
-        roots: directory of each root's name (``Corpus.roots``, ``Manifest.roots``).
+        roots: directory of each root's name (``Corpus.roots``, ``Manifest.roots``). Where the manifest's is among
+            them, its index of an archive saves the pass over it.
         path: as of an ``AudioFile`` or ``FeatureFile``.
     Yields:
         A seekable binary stream.
     Raises:
-        CorpusError: the path is refused, or there is no such file.
+        CorpusError: the path is refused; there is no such file; the archive is damaged or hostile.
         OSError: it cannot be read.
     """
-    with open_file(resolve(roots, root, path)) as stream:
+    archive, member = split_member(path)
+    where = resolve(roots, root, archive)
+    if member is None:
+        with open_file(where) as stream:
+            yield stream
+        return
+    check_relative(member)
+    manifest = roots.get(MANIFEST_ROOT)
+    with open_tar(where, None if manifest is None else manifest / INDEX_DIR).open(member) as stream:
         yield stream
 
 
-@contextmanager
-def open_file(path: AnyPath) -> Iterator[BinaryIO]:
-    """A seekable binary stream of a file anywhere.
+def open_tar(path: AnyPath, index_dir: AnyPath | None = None, save: bool = False) -> SafeTar:
+    """An archive, opened once a process and kept while it is among the last few.
 
+    Args:
+        index_dir: where its seek points lie, or are to lie.
+        save: whether to write them there, where they are not yet.
     Raises:
-        OSError: it cannot be read.
+        CorpusError, OSError: see ``SafeTar``.
     """
-    opened = path.open("rb") if is_local(path) else path.open("rb", block_size=REMOTE_BLOCK_BYTES)  # type: ignore[call-overload]
-    with opened as stream:
-        yield cast(BinaryIO, stream)
+    status = path.stat()
+    # A forked process shares the file's position with its parent, so what that one opened is not for this one.
+    key = (os.getpid(), str(path), status.st_size, getattr(status, "st_mtime", None))
+    with _lock:
+        found = _open.get(key)
+        if found is not None:
+            _open.move_to_end(key)
+            return found
+    indexed = status.st_size >= INDEX_FROM_BYTES
+    opened = SafeTar(path, _load(path, index_dir) if indexed and index_dir is not None else None)
+    if save and indexed and index_dir is not None and not opened.was_known:
+        _save(opened.index(), index_dir)
+    with _lock:
+        _open[key] = opened
+        while len(_open) > NUM_KEPT_OPEN:
+            # Streams may still be reading from it: it is closed with the last of them.
+            _open.popitem(last=False)
+    return opened
+
+
+def _save(index: TarIndex, index_dir: AnyPath) -> None:
+    table = {
+        "fingerprint": index.fingerprint,
+        "sha256": hashlib.sha256(index.points).hexdigest(),
+        "members": [[name, member.offset, member.size] for name, member in index.members.items()],
+    }
+    write_bytes(index_dir / f"{index.fingerprint}.gzidx", index.points)
+    write_bytes(index_dir / f"{index.fingerprint}.json", json.dumps(table).encode())
+
+
+def _load(path: AnyPath, index_dir: AnyPath) -> TarIndex | None:
+    """The index of an archive, found by its content; ``None`` where there is none that can be used."""
+    with open_file(path) as file:
+        name = fingerprint(file)
+    try:
+        points_file = index_dir / f"{name}.gzidx"
+        if points_file.stat().st_size > MAX_INDEX_BYTES:
+            raise ValueError
+        table = json.loads((index_dir / f"{name}.json").read_bytes())
+        points = points_file.read_bytes()
+        members = {str(member): TarMember(int(offset), int(size)) for member, offset, size in table["members"]}
+        if table["fingerprint"] != name or table["sha256"] != hashlib.sha256(points).hexdigest():
+            raise ValueError
+        for member, place in members.items():
+            check_relative(member)
+            if min(place.offset, place.size) < 0:
+                raise ValueError
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, CorpusError):
+        log.warning("%s: its index in %s cannot be used; the archive is passed over again", path.name, index_dir)
+        return None
+    return TarIndex(name, members, points)

@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 import soundfile
 
-from moodscale.corpora.reading.members import open_file
 from moodscale.corpora.reading.paths import AnyPath, why
+from moodscale.corpora.reading.streams import open_file
 from moodscale.schema import CorpusError
 
 MAX_CHANNELS = 8

@@ -1,0 +1,110 @@
+"""Seekable streams over something that can be read at an offset.
+
+Decoders written in C call back into these, where an exception would be printed and forgotten: so a stream keeps its
+failure, gives an early end instead, and whoever opened it raises the failure on closing.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, cast
+
+from moodscale.corpora.reading.paths import AnyPath
+from moodscale.storage import is_local
+
+FIRST_BLOCK_BYTES = 2**18
+LARGEST_BLOCK_BYTES = 2**22
+"""A block is fetched at once. It doubles while reading goes on where it stopped, and is small again after a jump:
+a clip costs little, and a whole pass few fetches."""
+
+
+class BlockStream(io.RawIOBase):
+    """A read-only stream of ``size`` bytes.
+
+    Attributes:
+        failure: what went wrong in reading, ``None`` where nothing did.
+    """
+
+    def __init__(self, read_at: Callable[[int, int], bytes], size: int) -> None:
+        self.failure: Exception | None = None
+        self._read_at = read_at
+        self._size = size
+        self._at = 0
+        self._block = b""
+        self._block_at = 0
+        self._block_bytes = FIRST_BLOCK_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError(f"seek to {start + offset}, before the start")
+        self._at = start + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if not self._block_at <= self._at < self._block_at + len(self._block):
+            self._fetch()
+        start = self._at - self._block_at
+        piece = self._block[start : start + len(buffer)] if start >= 0 else b""
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+    def _fetch(self) -> None:
+        goes_on = self._block and self._at == self._block_at + len(self._block)
+        self._block_bytes = min(2 * self._block_bytes, LARGEST_BLOCK_BYTES) if goes_on else FIRST_BLOCK_BYTES
+        wanted = min(self._block_bytes, self._size - self._at)
+        self._block, self._block_at = b"", self._at
+        if wanted <= 0 or self.failure is not None:
+            return
+        try:
+            self._block = self._read_at(self._at, wanted)
+            if not self._block:
+                raise EOFError("the file ends early")
+        except Exception as error:  # whatever it is, it is raised on closing
+            self.failure = error
+
+
+@contextmanager
+def raising_late(stream: BlockStream) -> Iterator[BinaryIO]:
+    """The stream for a block of code; its failure is raised at the end, before what the code made of an early end."""
+    try:
+        yield cast(BinaryIO, stream)
+    finally:
+        stream.close()
+        if stream.failure is not None:
+            raise stream.failure from None
+
+
+@contextmanager
+def open_file(path: AnyPath) -> Iterator[BinaryIO]:
+    """A seekable binary stream of a file anywhere.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if is_local(path):
+        with path.open("rb") as file:
+            yield file
+        return
+    opener: Callable[..., Any] = path.open
+    # Blocks are this stream's business: the library would fetch 50 MiB for a header.
+    with opener("rb", block_size=FIRST_BLOCK_BYTES, cache_type="none") as file:
+
+        def read_at(at: int, num_bytes: int) -> bytes:
+            file.seek(at)
+            return bytes(file.read(num_bytes))
+
+        with raising_late(BlockStream(read_at, file.size)) as stream:
+            yield stream
