@@ -15,7 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from upath import UPath
 
 from moodscale.corpora.base import CORPUS_ROOT, FolderCorpusConfig, InputFile, Reading
-from moodscale.corpora.cmdc_person import FROM_ROOT, NAME, NUM_QUESTIONS, LabelRow, PersonReader, paths_of
+from moodscale.corpora.cmdc_person import NAME, NUM_QUESTIONS, LabelRow, PersonReader, paths_of
 from moodscale.corpora.patterns import check_pattern
 from moodscale.corpora.reading.paths import resolve, why
 from moodscale.corpora.reading.tables import Table, parse_table, read_bytes
@@ -30,7 +30,7 @@ from moodscale.storage import location
 _INSTRUMENT = Instrument.PHQ9
 _PART = re.compile(r"^part\d+$", re.IGNORECASE)
 _PERSON = re.compile(r"^(HC|MDD)\d+$")
-_PLACEHOLDERS = ("corpus", "person", "question")
+_PLACEHOLDERS = ("folder", "person", "question")
 _PUBLISHED_MAP = "published are only questions 4, 6 → item 1 (interest), 9, 10 → item 2 (mood), 8 → item 9 (self-harm)"
 _WORDS: dict[str, Literal["female", "male"]] = {
     "female": "female", "f": "female", "女": "female", "male": "male", "m": "male", "男": "male",
@@ -59,19 +59,19 @@ class CmdcConfig(FolderCorpusConfig):
     gender_codes: dict[str, Literal["female", "male"]] = Field(
         default=_WORDS, description="what the table's gender codes mean; numbers are not documented with the corpus"
     )
-    audio_pattern: str = Field(default="Q{question}.wav", description="recordings, as transcript_pattern")
+    audio_pattern: str = Field(default="{folder}/Q{question}.wav", description="recordings, as transcript_pattern")
     sample_rate_hz: int | None = Field(
         default=16_000, description="rate that recordings should have: others are read too, and noted; none: any"
     )
     transcript_pattern: str | None = Field(
         default=None,
-        description="text of an answer, from the person's folder on, e.g. 'Q{question}.txt'; {person} is the id, and "
-        "'{corpus}/' at the beginning means from the corpus' folder on; none: no transcripts",
+        description="text of an answer, from the corpus' folder on, e.g. '{folder}/Q{question}.txt': {folder} is the "
+        "person's folder, {person} their id; none: no transcripts",
     )
     transcript_encoding: Literal["utf-8", "gb18030"] = "utf-8"
     openface_pattern: str | None = Field(
         default=None,
-        description="OpenFace tables, as transcript_pattern, e.g. 'openface/Q{question}.csv'; without {question} it is "
+        description="OpenFace tables, as transcript_pattern, e.g. '{folder}/openface/Q{question}.csv'; without {question} it is "
         "one a person; none: no visual features",
     )
     official_test: bool = Field(
@@ -83,9 +83,7 @@ class CmdcConfig(FolderCorpusConfig):
     def _is_harmless(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None:
             return None
-        if FROM_ROOT in value.removeprefix(FROM_ROOT):
-            raise ValueError(f"{FROM_ROOT} can stand at the beginning alone")
-        needed = ("question", "person") if info.field_name == "openface_pattern" else ("question",)
+        needed = ("question", "person", "folder") if info.field_name == "openface_pattern" else ("question",)
         return check_pattern(value, _PLACEHOLDERS, needed)
 
     @model_validator(mode="after")

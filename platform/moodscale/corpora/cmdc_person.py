@@ -38,7 +38,6 @@ NUM_QUESTIONS = 12
 OPENFACE, OPENFACE_FORMAT = "openface", "openface.spaced"
 OFFICIAL_TEST = frozenset({*(f"HC{number}" for number in range(41, 53)), *(f"MDD{n}" for n in range(21, 27))})
 """The 18 people that the public code tests on; it has no validation people."""
-FROM_ROOT = "{corpus}/"
 
 
 @dataclass(frozen=True)
@@ -199,15 +198,9 @@ class PersonReader:
 
 
 def paths_of(pattern: str, folder: str, person: str) -> dict[int, str]:
-    """Where the file of each question should lie, relative to the root.
-
-    Args:
-        folder: the person's, relative to the root; a pattern that begins with ``{corpus}/`` does not lie in it.
-    """
-    start = "" if pattern.startswith(FROM_ROOT) else f"{folder}/"
-    pattern = pattern.removeprefix(FROM_ROOT)
+    """Where the file of each question should lie, relative to the root, as ``folder`` is."""
     return {
-        question: start + pattern.format(corpus=".", person=person, question=question)
+        question: pattern.format(folder=folder, person=person, question=question)
         for question in range(1, NUM_QUESTIONS + 1)
     }
 
