@@ -117,7 +117,7 @@ def speak_answers(task: PersonTask) -> Iterator[Answer]:
         for question, item in QUESTION_ITEMS.items():
             delivery = delivery_of(task.disposition.burden)
             speaker = Participant(talker, delivery, task.rng(_TIMING, question), MANDARIN)
-            pools = (ITEM_ANSWERS[item - 1][task.disposition.answers[item - 1]], NEUTRAL)
+            pools = (ITEM_ANSWERS[item][task.disposition.answers[item]], NEUTRAL)
             script_rng = task.rng(_SCRIPT, question)
             phrases = [pool[index] for pool in pools for index in script_rng.permutation(len(pool))]
             line = TimeLine(_EDGE_S)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 FILLERS = ("嗯", "呃", "那个", "怎么说呢", "就是")
 
-QUESTION_ITEMS: dict[int, int] = {1: 4, 2: 3, 3: 3, 4: 1, 5: 5, 6: 1, 7: 6, 8: 9, 9: 2, 10: 2, 11: 7, 12: 8}
-"""Question (1-12) → PHQ-9 item (1-9) that its answers tell of. 4, 6 → interest, 9, 10 → mood and 8 → self-harm are
-published of CMDC; the others are this synthesiser's own and say nothing about the real interview."""
+QUESTION_ITEMS: dict[int, int] = {1: 3, 2: 2, 3: 2, 4: 0, 5: 4, 6: 0, 7: 5, 8: 8, 9: 1, 10: 1, 11: 6, 12: 7}
+"""Question (1-12) → index of the PHQ-9 item (0-8) that its answers tell of. 4, 6 → interest, 9, 10 → mood and 8 →
+self-harm are published of CMDC; the others are this synthesiser's own and say nothing about the real interview."""
 
 ITEM_ANSWERS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (  # interest
