@@ -153,8 +153,8 @@ class FeatureStore:
             CorpusError: the extractor never ran on this store.
         """
         first = int(start_s / self.window_s + _SLACK)
-        # A millisecond less: a length may be rounded up, and no window begins there.
-        last = max(math.ceil((stop_s - 1e-3) / self.window_s) - 1, first)
+        # A sample or so less: a length may be rounded up, and no window begins there.
+        last = max(math.ceil((stop_s - 1e-4) / self.window_s) - 1, first)
         parts = [self.load(part_name(audio_hash, index)) for index in range(first, last + 1)]
         rows = [part.between(start_s, stop_s) for part in parts]
         return (
