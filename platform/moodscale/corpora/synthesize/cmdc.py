@@ -28,10 +28,10 @@ ITEM_COLUMNS = tuple(f"PHQ{number}" for number in range(1, NUM_ITEMS + 1))
 SUBJECT_COLUMNS = ("ID", "PHQtotal", "gender", "age", *ITEM_COLUMNS)
 SUBJECT_TABLE = "SubjectInfo.csv"
 GENDER_CODES = {"male": "M", "female": "F"}
-TRANSCRIPT_PATTERN = "Q{question}.txt"
-OPENFACE_PATTERN = f"{VISUAL_FOLDER}/Q{{question}}.csv"
-"""Both relative to a person's folder. The item columns, these two names and the gender codes are this synthesiser's
-own: what the real corpus has was not found in public."""
+TRANSCRIPT_PATTERN = "{folder}/Q{question}.txt"
+OPENFACE_PATTERN = f"{{folder}}/{VISUAL_FOLDER}/Q{{question}}.csv"
+"""From the corpus' folder on; ``{folder}`` is a person's. The item columns, these two names and the gender codes are
+this synthesiser's own: what the real corpus has was not found in public."""
 PEOPLE_A_PART = 20
 
 _MDD_SHARE = 26 / 78
