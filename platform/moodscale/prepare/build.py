@@ -7,53 +7,51 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import platform
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+from upath import UPath
 
 import moodscale
-from moodscale.config import ConfigError
-from moodscale.corpora.base import CORPUS_ROOT, MANIFEST_ROOT, Corpus, CorpusConfig
+from moodscale.corpora.base import MANIFEST_ROOT, Corpus, CorpusConfig
 from moodscale.prepare.config import PrepareConfig
 from moodscale.prepare.interview import PreparedInterview, prepare_interview
 from moodscale.prepare.manifest import FORMAT, MANIFEST_FILE, read_facts
-from moodscale.prepare.splits.base import Person
+from moodscale.prepare.people import assign_splits, compare_people
 from moodscale.prepare.summary import ManifestSummary, render_html, summarise
 from moodscale.prepare.tables import CollectedInterview, build_tables, collect, content_hash
 from moodscale.schema import CorpusError, Split
+from moodscale.storage import is_local, location, remove_tree, write_bytes, write_table
 
 AUDIO_DIR = "audio"
 PAPER_CLIP_S = 10.0
 _SHOWN_REASONS = 10
+_UNFINISHED = ".unfinished"
 _VERSIONS = ("numpy", "pyarrow", "ray", "soundfile", "soxr", "librosa")
 
-MapInterviews = Callable[[CorpusConfig, PrepareConfig, Sequence[str], Path], Iterator[PreparedInterview]]
+MapInterviews = Callable[[CorpusConfig, PrepareConfig, Sequence[str], UPath], Iterator[PreparedInterview]]
 """Corpus, settings, interview ids and the manifest's directory → each interview prepared once, in any order."""
 
 log = logging.getLogger(__name__)
 
 
 def prepare_serially(
-    corpus: CorpusConfig, config: PrepareConfig, interview_ids: Sequence[str], manifest_dir: Path
+    corpus: CorpusConfig, config: PrepareConfig, interview_ids: Sequence[str], manifest_dir: UPath
 ) -> Iterator[PreparedInterview]:
     """One interview after the other, in this process."""
     opened = corpus.open(unpack_to=manifest_dir / AUDIO_DIR)
-    roots = {CORPUS_ROOT: opened.root, MANIFEST_ROOT: manifest_dir}
+    roots = {**opened.roots, MANIFEST_ROOT: manifest_dir}
     for interview_id in interview_ids:
         yield prepare_interview(opened, interview_id, config, roots)
 
 
 def build_manifest(
-    corpus: CorpusConfig, config: PrepareConfig, out: Path, map_interviews: MapInterviews = prepare_serially
+    corpus: CorpusConfig, config: PrepareConfig, out: UPath, map_interviews: MapInterviews = prepare_serially
 ) -> ManifestSummary:
     """Make the manifest at ``out``, or find that it is there already and current.
 
@@ -65,11 +63,10 @@ def build_manifest(
             other settings or something else.
         ConfigError: the people cannot be split as asked.
     """
-    out = Path(out).absolute()
+    out = location(out)
+    corpus = corpus.absolute()
     opened = corpus.open()
-    # Workers may run in another folder, so a relative path would mean another place there.
-    corpus = corpus.model_copy(update={"path": str(opened.root)})
-    settings = {"corpus": _content(corpus), "prepare": config.content()}
+    settings = {"corpus": corpus.content(), "prepare": config.content()}
     fingerprint = input_fingerprint(opened, settings)
     out.parent.mkdir(parents=True, exist_ok=True)
     with _locked(out):
@@ -77,16 +74,20 @@ def build_manifest(
         if existing is not None and existing["input_fingerprint"] == fingerprint:
             log.info("%s is current (%s): nothing to do", out, existing["hash"])
             return replace(ManifestSummary.from_json(existing["summary"]), path=str(out), reused=True)
-        partial = out.with_name(f".{out.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
+        with _staging(out, reserved=existing is not None) as partial:
             prepared = _collect(opened, map_interviews(corpus, config, opened.interview_ids(), partial))
             _check_quarantine(prepared, config)
-            tables = build_tables(prepared, opened.absent(), _assign(prepared, config))
+            notes = [*opened.absent(), *compare_people([one.row for one in prepared if one.row is not None])]
+            tables = build_tables(prepared, notes, assign_splits(prepared, config))
             facts = _facts(corpus, config, opened, settings, tables, fingerprint)
             summary = summarise(
-                tables, out, facts["hash"], opened.name, settings["prepare"], _expected_clips(corpus, config, prepared)
+                tables,
+                out,
+                facts["hash"],
+                opened.name,
+                settings["prepare"],
+                _expected_clips(corpus, config, prepared),
+                opened.approximations(),
             )
             for warning in summary.warnings:
                 log.warning("%s", warning)
@@ -94,11 +95,6 @@ def build_manifest(
             if existing is not None:
                 return _keep(out, existing, facts, summary)
             _write(partial, tables, summary, facts)
-            if out.exists():
-                out.rmdir()
-            partial.rename(out)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return summary
 
 
@@ -111,22 +107,19 @@ def input_fingerprint(corpus: Corpus, settings: Mapping[str, Any]) -> str:
                 what = hashlib.sha256(file.path.read_bytes()).hexdigest()
             else:
                 status = file.path.stat()
-                what = f"{status.st_size}:{status.st_mtime_ns}"
-        except OSError as error:
-            what = str(error.strerror)
+                what = f"{status.st_size}:{status.st_mtime}"
+        except OSError:
+            what = "absent"
         digest.update(f"\n{file.name}={what}".encode())
     return digest.hexdigest()[:32]
 
 
-def _content(corpus: CorpusConfig) -> dict[str, Any]:
-    """The corpus' settings apart from where it lies: the same data give the same hash on every machine."""
-    return {key: value for key, value in corpus.to_json().items() if key != "path"}
-
-
-def _existing(out: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def _existing(out: UPath, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not (out / MANIFEST_FILE).is_file():
+        if (out / _UNFINISHED).is_file():
+            return None
         raise CorpusError(f"{out}: is there already and is no manifest; choose another folder")
     facts = read_facts(out)
     differing = [
@@ -144,7 +137,7 @@ def _existing(out: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _keep(
-    out: Path, existing: Mapping[str, Any], facts: Mapping[str, Any], summary: ManifestSummary
+    out: UPath, existing: Mapping[str, Any], facts: Mapping[str, Any], summary: ManifestSummary
 ) -> ManifestSummary:
     """The inputs look changed: a manifest that others may have used stays only if its content is the same."""
     if existing["hash"] != facts["hash"]:
@@ -186,26 +179,6 @@ def _check_quarantine(prepared: Sequence[CollectedInterview], config: PrepareCon
     )
 
 
-def _assign(prepared: Sequence[CollectedInterview], config: PrepareConfig) -> dict[str, Split]:
-    """Everyone with a label gets a split, clips or not: who is where must not depend on whose speech is cut."""
-    people: dict[str, Person] = {}
-    for row in (one.row for one in prepared if one.row is not None and one.row["depressed"] is not None):
-        official = None if row["official_split"] is None else Split(row["official_split"])
-        earlier = people.get(row["person"])
-        if earlier is not None and earlier.official is not official:
-            raise CorpusError(f"person {row['person']} is in two official splits: {earlier.official} and {official}")
-        # With several questionnaires a person counts as depressed who was so at any of them.
-        depressed = bool(row["depressed"]) or (earlier is not None and earlier.depressed)
-        people[row["person"]] = Person(row["person"], depressed, row["gender"], official)
-    if not people:
-        raise CorpusError("no interview has a label, so there is nothing to train on; check the label tables")
-    assigned = config.splits.assign(list(people.values()))
-    missing = sorted(people.keys() - assigned.keys())
-    if missing:
-        raise ConfigError(f"splits.kind={config.splits.kind}: gave {len(missing)} people no split, first {missing[0]}")
-    return dict(assigned)
-
-
 def _expected_clips(corpus: CorpusConfig, config: PrepareConfig, prepared: Sequence[CollectedInterview]) -> int | None:
     as_published = (config.speech, config.clip_s, config.tail) == ("participant", PAPER_CLIP_S, "drop")
     return corpus.expected_num_clips(len(prepared)) if as_published else None
@@ -232,7 +205,8 @@ def _facts(
         "settings": settings,
         "corpus": corpus.to_json(),
         "prepare": config.to_json(),
-        "roots": {CORPUS_ROOT: str(opened.root), MANIFEST_ROOT: "."},
+        "roots": {**{name: str(root) for name, root in opened.roots.items()}, MANIFEST_ROOT: "."},
+        "approximations": list(opened.approximations()),
         "people": people,
         "num_rows": {name: table.num_rows for name, table in tables.items()},
         "input_fingerprint": fingerprint,
@@ -245,25 +219,57 @@ def _facts(
     }
 
 
-def _write(directory: Path, tables: Mapping[str, pa.Table], summary: ManifestSummary, facts: Mapping[str, Any]) -> None:
+def _write(
+    directory: UPath, tables: Mapping[str, pa.Table], summary: ManifestSummary, facts: Mapping[str, Any]
+) -> None:
     for name, table in tables.items():
-        pq.write_table(table, directory / f"{name}.parquet", compression="zstd")
-    (directory / "summary.html").write_text(render_html(summary, tables), encoding="utf-8")
+        write_table(directory / f"{name}.parquet", table)
+    write_bytes(directory / "summary.html", render_html(summary, tables).encode())
     _write_json(directory / MANIFEST_FILE, facts)
 
 
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(values, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def _write_json(path: UPath, values: Mapping[str, Any]) -> None:
+    write_bytes(path, json.dumps(values, indent=1).encode())
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Held by the process, so a killed one leaves no lock behind."""
+def _staging(out: UPath, reserved: bool) -> Iterator[UPath]:
+    """A folder to write a manifest in, which is at ``out`` when the block has ended well.
+
+    Locally it is renamed. Object storage has no rename: there it is ``out`` itself, marked as unfinished until
+    ``manifest.json``, which is written last, makes a manifest of it. What a killed job left is written over.
+
+    Args:
+        reserved: a manifest is at ``out`` already and stays.
+    """
+    if not is_local(out) and not reserved:
+        write_bytes(out / _UNFINISHED, b"")
+        yield out
+        (out / _UNFINISHED).unlink()
+        return
+    partial = out.with_name(f".{out.name}.partial")
+    remove_tree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
+        if not reserved:
+            if out.exists():
+                out.rmdir()
+            partial.rename(out)
+    finally:
+        remove_tree(partial)
+
+
+@contextmanager
+def _locked(out: UPath) -> Iterator[None]:
+    """Held by the process, so a killed one leaves no lock behind.
+
+    Object storage knows no such lock. Two jobs there write the same bytes where corpus and settings are the same;
+    where they are not, the content hash of what results holds for neither, and the manifest is refused.
+    """
+    if not is_local(out):
+        yield
+        return
     with out.with_name(f".{out.name}.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

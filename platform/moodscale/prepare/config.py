@@ -30,7 +30,11 @@ class PrepareConfig(Config):
     )
     min_tail_s: float = Field(default=1.0, gt=0, description="shortest last clip that 'pad' keeps")
     splits: Annotated[SerializeAsAny[SplitConfig], by_kind("moodscale.prepare.splits", SplitConfig)] = Field(
-        default=OfficialSplitConfig(), description="official, or stratified over people"
+        default=OfficialSplitConfig(),
+        description="a file of prepare/splits: official, stratified, kfold, leave_one_corpus_out, file",
+    )
+    transcripts: Literal["none", "as_is"] = Field(
+        default="none", description="whether the manifest keeps what was said; by default it holds times only"
     )
     max_quarantined_fraction: float = Field(
         default=0.05, ge=0, le=1, description="fail when a larger share of the interviews cannot be used"
@@ -47,4 +51,5 @@ class PrepareConfig(Config):
 
     def content(self) -> dict[str, Any]:
         """The settings that decide what a manifest holds, without those that only say how it is made."""
-        return {key: value for key, value in self.to_json().items() if key not in _OPERATIONAL}
+        kept = {key: value for key, value in self.to_json().items() if key not in _OPERATIONAL}
+        return kept | {"splits": self.splits.content()}

@@ -6,10 +6,10 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from upath import UPath
 
 from moodscale.corpora.base import CorpusConfig
 from moodscale.prepare.build import build_manifest, prepare_serially
@@ -17,6 +17,7 @@ from moodscale.prepare.config import PrepareConfig
 from moodscale.prepare.interview import PreparedInterview
 from moodscale.prepare.summary import ManifestSummary
 from moodscale.schema import CorpusError
+from moodscale.storage import location
 
 TASK_MEMORY_BYTES = 300 * 2**20
 """What a task may need beside its CPU: an interpreter with soundfile and Arrow; recordings pass in small pieces."""
@@ -26,22 +27,22 @@ _BLOCKS_A_CPU = 8
 log = logging.getLogger(__name__)
 
 
-def prepare(corpus: CorpusConfig, config: PrepareConfig, out: str | Path) -> ManifestSummary:
-    """Interviews on disk → a manifest at ``out``, on Ray.
+def prepare(corpus: CorpusConfig, config: PrepareConfig, out: str | os.PathLike[str]) -> ManifestSummary:
+    """Interviews → a manifest at ``out``, on Ray.
 
     A running cluster is used (``ray.init`` done, or ``RAY_ADDRESS``); else a local Ray is started and stopped again.
-    ``out`` and the corpus must be on storage that every node sees under the same path. A second run with the same
-    inputs and settings does nothing and says so (``ManifestSummary.reused``), without starting Ray.
+    ``out`` and the corpus must be on storage that every node sees: under the same path, or at the same URI. A second
+    run with the same inputs and settings does nothing and says so (``ManifestSummary.reused``), without starting Ray.
 
     Raises:
         CorpusError: see ``build_manifest``.
         ConfigError: the people cannot be split as asked.
     """
-    return build_manifest(corpus, config, Path(out), prepare_on_ray)
+    return build_manifest(corpus, config, location(out), prepare_on_ray)
 
 
 def prepare_on_ray(
-    corpus: CorpusConfig, config: PrepareConfig, interview_ids: Sequence[str], manifest_dir: Path
+    corpus: CorpusConfig, config: PrepareConfig, interview_ids: Sequence[str], manifest_dir: UPath
 ) -> Iterator[PreparedInterview]:
     """Work interviews through in parallel; results come in any order."""
     import ray.data
@@ -72,7 +73,7 @@ def _prepare_block(
 ) -> dict[str, list[str]]:
     """A block's interviews, opened once. Rows stay small: windows as JSON, never words or waveforms."""
     ids = [str(one) for one in batch["interview_id"]]
-    return {"prepared": [one.to_json() for one in prepare_serially(corpus, config, ids, Path(manifest_dir))]}
+    return {"prepared": [one.to_json() for one in prepare_serially(corpus, config, ids, location(manifest_dir))]}
 
 
 @contextmanager

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from upath import UPath
+
 from moodscale.corpora.base import Corpus
-from moodscale.corpora.reading.paths import resolve
 from moodscale.prepare.clips import Cutting, Window, cut_clips
 from moodscale.prepare.config import PrepareConfig
-from moodscale.prepare.scan import AudioScan, scan_audio
-from moodscale.schema import AudioFile, CorpusError, Interview, Quarantined, Repair, Speaker
+from moodscale.prepare.scan import AudioScan, estimate_snr_db, scan_audio
+from moodscale.schema import AudioFile, CorpusError, Interview, Quarantined, Repair, Speaker, Turn
 
 _CLIPPED_FROM = 0.001
 """Share of samples at full scale from which the ledger says so; single peaks are normal."""
@@ -21,18 +21,24 @@ _CLIPPED_FROM = 0.001
 
 @dataclass(frozen=True)
 class PreparedInterview:
-    """Rows of one interview, without its split: that needs everybody. No words and no waveform are in it.
+    """Rows of one interview, without its split: that needs everybody. No waveform is in it, and no words unless
+    ``prepare.transcripts`` asks for them.
 
     Attributes:
         row: its line of the table of interviews, ``None`` where it was quarantined.
         clips: its windows in samples; empty where it has no label.
+        turns: its lines of the table of turns.
     """
 
     interview_id: str
     row: dict[str, Any] | None
     clips: tuple[Window, ...] = ()
     repairs: tuple[Repair, ...] = ()
-    quarantined: tuple[Quarantined, ...] = field(default=())
+    quarantined: tuple[Quarantined, ...] = ()
+    turns: tuple[dict[str, Any], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"PreparedInterview({self.interview_id!r}, {len(self.clips)} clips, {len(self.turns)} turns)"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -40,55 +46,75 @@ class PreparedInterview:
     @classmethod
     def from_json(cls, text: str) -> PreparedInterview:
         values = json.loads(text)
-        clips = tuple(Window(tuple((a, b) for a, b in clip["segments"]), clip["num_turns"]) for clip in values["clips"])
         return cls(
             values["interview_id"],
             values["row"],
-            clips,
+            tuple(
+                Window(
+                    tuple((recording, start, stop) for recording, start, stop in clip["segments"]), clip["num_turns"]
+                )
+                for clip in values["clips"]
+            ),
             tuple(Repair(**repair) for repair in values["repairs"]),
             tuple(Quarantined(**line) for line in values["quarantined"]),
+            tuple(values["turns"]),
         )
 
 
 def prepare_interview(
-    corpus: Corpus, interview_id: str, config: PrepareConfig, roots: Mapping[str, Path]
+    corpus: Corpus, interview_id: str, config: PrepareConfig, roots: Mapping[str, UPath]
 ) -> PreparedInterview:
-    """Read one interview, check its recording and cut it into clips.
+    """Read one interview, check its recordings and cut it into clips.
+
+    A recording that is damaged is quarantined; the interview with it only if it was the last.
 
     Args:
-        roots: directory of each root's name that the corpus' recordings may have.
+        roots: folder of each root's name that the corpus' files may have.
     """
     reading = corpus.read(interview_id)
     interview, repairs, quarantined = reading.interview, list(reading.repairs), list(reading.quarantined)
-    if interview is None or interview.audio is None:
-        if not quarantined:
-            quarantined.append(Quarantined(corpus.name, interview_id, "audio", "has no recording"))
+    if interview is None:
         return PreparedInterview(interview_id, None, (), tuple(repairs), tuple(quarantined))
-    audio = interview.audio
-    try:
-        scan = scan_audio(resolve(roots, audio.root, audio.path), audio)
-    except CorpusError as error:
-        quarantined.append(Quarantined(corpus.name, interview_id, "audio", str(error)))
-        return PreparedInterview(interview_id, None, (), tuple(repairs), tuple(quarantined))
-    cutting = cut_clips(interview.turns, audio, config)
 
     def note(defect: str, where: str, before: str, after: str) -> None:
-        repairs.append(Repair(corpus.name, interview_id, defect, where, before, after, "checked on preparing"))
+        source = "checked on preparing"
+        repairs.append(Repair(interview.corpus, interview.interview_id, defect, where, before, after, source))
 
-    if scan.peak == 0:
-        note("silent_audio", audio.path, "every sample is zero", "kept")
-    if scan.clipped_fraction >= _CLIPPED_FROM:
-        note("clipped_audio", audio.path, f"{scan.clipped_fraction:.2%} of the samples at full scale", "kept")
+    recordings: dict[int, AudioFile] = {}
+    scans: dict[int, AudioScan] = {}
+    for index, audio in enumerate(interview.recordings):
+        try:
+            scans[index] = scan_audio(roots, audio)
+        except CorpusError as error:
+            quarantined.append(Quarantined(interview.corpus, interview.interview_id, "audio", str(error)))
+            continue
+        recordings[index] = audio
+        if scans[index].peak == 0:
+            note("silent_audio", audio.path, "every sample is zero", "kept")
+        if scans[index].clipped_fraction >= _CLIPPED_FROM:
+            note(
+                "clipped_audio", audio.path, f"{scans[index].clipped_fraction:.2%} of the samples at full scale", "kept"
+            )
+    if interview.recordings and not recordings:
+        return PreparedInterview(interview_id, None, (), tuple(repairs), tuple(quarantined))
+    cutting = cut_clips(interview.turns, recordings, config)
     if cutting.num_overlapping:
         note("overlapping_turns", "turns", f"{cutting.num_overlapping} overlap the one before", "shared part used once")
-    if interview.label is not None and not cutting.windows:
-        note("no_clips", "turns", f"{cutting.speech_samples / audio.sample_rate_hz:.1f} s of speech", "too short")
+    if recordings and interview.label is not None and not cutting.windows:
+        note("no_clips", "turns", f"{cutting.speech_s:.1f} s of speech", "too short")
     windows = cutting.windows if interview.label is not None else ()
-    row = _row(interview, audio, scan, cutting, len(windows))
-    return PreparedInterview(interview_id, row, windows, tuple(repairs), tuple(quarantined))
+    row = _row(interview, recordings, scans, cutting, len(windows))
+    turns = tuple(_turn_rows(interview.turns, config.transcripts == "as_is"))
+    return PreparedInterview(interview_id, row, windows, tuple(repairs), tuple(quarantined), turns)
 
 
-def _row(interview: Interview, audio: AudioFile, scan: AudioScan, cutting: Cutting, num_clips: int) -> dict[str, Any]:
+def _row(
+    interview: Interview,
+    recordings: Mapping[int, AudioFile],
+    scans: Mapping[int, AudioScan],
+    cutting: Cutting,
+    num_clips: int,
+) -> dict[str, Any]:
     label = interview.label
     return {
         "person": interview.person,
@@ -101,18 +127,47 @@ def _row(interview: Interview, audio: AudioFile, scan: AudioScan, cutting: Cutti
         "depressed": None if label is None else int(label.depressed),
         "items": None if label is None else list(label.items),
         "provenance": None if label is None else label.provenance.value,
-        "root": audio.root,
-        "path": audio.path,
-        "sample_rate_hz": audio.sample_rate_hz,
-        "num_samples": audio.num_samples,
-        "duration_s": audio.duration_s,
-        "peak": scan.peak,
-        "clipped_fraction": scan.clipped_fraction,
-        "audio_hash": scan.content_hash,
+        "administered_at": interview.administered_at,
+        "recordings": [
+            _recording_row(index, audio, scans[index], interview.turns) for index, audio in recordings.items()
+        ],
+        "features": [asdict(feature) for feature in interview.features],
+        "missing": list(interview.missing),
+        "duration_s": sum(audio.duration_s for audio in recordings.values()),
         "num_participant_turns": sum(turn.speaker is Speaker.PARTICIPANT for turn in interview.turns),
         "num_interviewer_turns": sum(turn.speaker is Speaker.INTERVIEWER for turn in interview.turns),
         "num_turns": cutting.num_turns,
-        "speech_s": cutting.speech_samples / audio.sample_rate_hz,
-        "tail_s": cutting.tail_samples / audio.sample_rate_hz,
+        "speech_s": cutting.speech_s,
+        "tail_s": cutting.tail_s,
         "num_clips": num_clips,
     }
+
+
+def _recording_row(index: int, audio: AudioFile, scan: AudioScan, turns: Sequence[Turn]) -> dict[str, Any]:
+    speech = [
+        (turn.start_s, turn.stop_s) for turn in turns if turn.recording == index and turn.speaker is Speaker.PARTICIPANT
+    ]
+    return {
+        "recording": index,
+        **asdict(audio),
+        "peak": scan.peak,
+        "clipped_fraction": scan.clipped_fraction,
+        "snr_db": estimate_snr_db(scan.power, speech),
+        "audio_hash": scan.content_hash,
+    }
+
+
+def _turn_rows(turns: Sequence[Turn], with_text: bool) -> list[dict[str, Any]]:
+    return [
+        {
+            "turn": index,
+            "recording": turn.recording,
+            "question": turn.question,
+            "speaker": turn.speaker.value,
+            "start_s": turn.start_s,
+            "stop_s": turn.stop_s,
+            "num_characters": len(turn.text),
+            "text": turn.text if with_text else None,
+        }
+        for index, turn in enumerate(turns)
+    ]

@@ -2,12 +2,14 @@
 
 ```
 clips.parquet         one row a clip: a window onto a recording (CLIP_SCHEMA)
-interviews.parquet    one row an interview: label, gender, lengths, levels; no words
+interviews.parquet    one row an interview: label, gender, recordings, feature files, levels; no words
+turns.parquet         one row a turn: who, when, how much; what was said only where prepare.transcripts asks for it
 ledger.parquet        every repair          quarantine.parquet   everything left out, and why
 manifest.json         hash, settings, people by split, counts, versions
 summary.html          for a person to read  audio/               recordings unpacked from archives
-test_reads.jsonl      one line for each time the test split was read
+test_reads.jsonl      one line for each time the test split was read (test_reads/, an object each, on object storage)
 ```
+It lies on a disk that every node sees, or on object storage.
 """
 
 from __future__ import annotations
@@ -16,23 +18,25 @@ import json
 import logging
 import os
 import socket
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from upath import UPath
 
 from moodscale.corpora.base import CORPUS_ROOT, MANIFEST_ROOT
 from moodscale.corpora.reading.paths import check_relative, resolve
 from moodscale.prepare.tables import SCHEMAS, content_hash
 from moodscale.schema import CorpusError, Split
+from moodscale.storage import is_local, location, read_table, write_bytes
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST_FILE = "manifest.json"
 TEST_READS_FILE = "test_reads.jsonl"
+TEST_READS_DIR = "test_reads"
 MAX_MANIFEST_BYTES = 64 * 2**20
 
 log = logging.getLogger(__name__)
@@ -41,34 +45,47 @@ log = logging.getLogger(__name__)
 class Manifest:
     """An opened, verified manifest."""
 
-    def __init__(self, path: Path, facts: Mapping[str, Any], corpus_root: Path | None = None) -> None:
+    def __init__(self, path: UPath, facts: Mapping[str, Any], moved: Mapping[str, UPath] | None = None) -> None:
         self.path = path
         self.facts = facts
         self.hash = str(facts["hash"])
-        self.roots: dict[str, Path] = {
-            CORPUS_ROOT: Path(facts["roots"][CORPUS_ROOT]) if corpus_root is None else corpus_root,
+        self.roots: dict[str, UPath] = {
+            **{name: location(root) for name, root in facts["roots"].items() if name != MANIFEST_ROOT},
+            **(moved or {}),
             MANIFEST_ROOT: path,
         }
-        """Directory of each root's name, for ``read_clip``."""
+        """Folder of each root's name, for ``read_clip``."""
 
     def __repr__(self) -> str:
         return f"Manifest({str(self.path)!r}, hash={self.hash!r})"
 
     @classmethod
-    def open(cls, path: str | Path, corpus_root: str | Path | None = None) -> Manifest:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        corpus_root: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None = None,
+    ) -> Manifest:
         """Open a manifest and verify it: schemas, content hash, and that every path stays under its root.
 
         Args:
-            corpus_root: where the corpus lies now, if it moved since.
+            corpus_root: where the corpus lies now, if it moved since; of several corpora, by the root's name.
         Raises:
             CorpusError: no manifest, another format, a table that is missing, altered or holds a path that is refused.
         """
-        directory = Path(path).absolute()
-        manifest = cls(directory, read_facts(directory), None if corpus_root is None else Path(corpus_root).absolute())
+        directory = location(path)
+        facts = read_facts(directory)
+        if corpus_root is None:
+            corpus_root = {}
+        elif not isinstance(corpus_root, Mapping):
+            corpus_root = {CORPUS_ROOT: corpus_root}
+        unknown = sorted(corpus_root.keys() - facts["roots"].keys())
+        if unknown:
+            raise CorpusError(f"{directory}: has no root {unknown[0]!r}, its roots are {', '.join(facts['roots'])}")
+        manifest = cls(directory, facts, {name: location(root) for name, root in corpus_root.items()})
         tables = {name: manifest._table(name) for name in SCHEMAS}
         # Paths go first: a hostile one is to be named as such, whether or not the hash was made to fit.
-        for name in ("clips", "interviews"):
-            _check_paths(tables[name], f"{directory.name}/{name}.parquet", manifest.roots)
+        _check_clip_paths(tables["clips"], directory.name, manifest.roots)
+        _check_interview_paths(tables["interviews"], directory.name, manifest.roots)
         found = content_hash(tables, manifest.facts["settings"])
         if found != manifest.hash:
             raise CorpusError(
@@ -93,6 +110,20 @@ class Manifest:
         """The interviews of a split (``INTERVIEW_SCHEMA``); the test split is counted as by ``clips``."""
         return self._of_split("interviews", split, reader)
 
+    def turns(self, split: Split | str, reader: str = "") -> pa.Table:
+        """The turns of a split's interviews (``TURN_SCHEMA``); the test split is counted as by ``clips``."""
+        interviews = self._of_split("interviews", split, reader)
+        keys = interviews.select(["corpus", "interview_id"])
+        return (
+            self._table("turns")
+            .join(keys, ["corpus", "interview_id"], join_type="left semi")
+            .sort_by([("corpus", "ascending"), ("interview_id", "ascending"), ("turn", "ascending")])
+        )
+
+    def approximations(self) -> tuple[str, ...]:
+        """What a reader of any figure made from it must know of its corpora."""
+        return tuple(self.facts["approximations"])
+
     def ledger(self) -> pa.Table:
         """Every repair."""
         return self._table("ledger")
@@ -107,6 +138,9 @@ class Manifest:
 
     def num_test_reads(self) -> int:
         """How often the test split was read."""
+        if not is_local(self.path):
+            folder = self.path / TEST_READS_DIR
+            return sum(1 for _ in folder.iterdir()) if folder.exists() else 0
         file = self.path / TEST_READS_FILE
         return len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0
 
@@ -150,8 +184,11 @@ class Manifest:
             "pid": os.getpid(),
         }
         try:
-            with (self.path / TEST_READS_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            if is_local(self.path):
+                with (self.path / TEST_READS_FILE).open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+            else:
+                write_bytes(self.path / TEST_READS_DIR / f"{uuid.uuid4().hex}.json", json.dumps(line).encode())
         except OSError as error:
             raise CorpusError(
                 f"{self.path / TEST_READS_FILE}: a read of the test split cannot be counted ({error.strerror}); "
@@ -164,7 +201,7 @@ class Manifest:
     def _table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         path = resolve({MANIFEST_ROOT: self.path}, MANIFEST_ROOT, f"{name}.parquet")
         try:
-            table = pq.read_table(path, columns=columns, memory_map=False)
+            table = read_table(path, columns)
         except (pa.ArrowException, OSError):
             raise CorpusError(f"{path}: not readable as Parquet; prepare it again") from None
         expected = SCHEMAS[name] if columns is None else pa.schema([SCHEMAS[name].field(column) for column in columns])
@@ -176,7 +213,7 @@ class Manifest:
         return table
 
 
-def read_facts(directory: Path) -> dict[str, Any]:
+def read_facts(directory: UPath) -> dict[str, Any]:
     """``manifest.json`` alone, not yet compared with the tables.
 
     Raises:
@@ -194,19 +231,35 @@ def read_facts(directory: Path) -> dict[str, Any]:
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise CorpusError(f"{path}: not a manifest of format {FORMAT}; prepare it again with this version")
     missing = [
-        key for key in ("hash", "settings", "roots", "people", "input_fingerprint", "summary") if key not in facts
+        key
+        for key in ("hash", "settings", "roots", "approximations", "people", "input_fingerprint", "summary")
+        if key not in facts
     ]
     if missing:
         raise CorpusError(f"{path}: {', '.join(missing)} missing; prepare it again")
     return facts
 
 
-def _check_paths(table: pa.Table, name: str, roots: Mapping[str, Path]) -> None:
-    for row in table.select(["root", "path"]).group_by(["root", "path"]).aggregate([]).to_pylist():
-        if row["root"] not in roots:
-            raise CorpusError(f"{name}: root={row['root']!r} is not one of {sorted(roots)}: refused")
+def _check_clip_paths(table: pa.Table, manifest: str, roots: Mapping[str, UPath]) -> None:
+    places = {(row["root"], row["path"]) for row in table.select(["root", "path"]).to_pylist()}
+    own = table["segments"].combine_chunks().flatten().field("path").unique().to_pylist()
+    # A stretch lies under its row's root, which is checked with the row.
+    places |= {(MANIFEST_ROOT, path) for path in own if path is not None}
+    _check_paths(places, f"{manifest}/clips.parquet", roots)
+
+
+def _check_interview_paths(table: pa.Table, manifest: str, roots: Mapping[str, UPath]) -> None:
+    rows = table.select(["recordings", "features"]).to_pylist()
+    places = {(one["root"], one["path"]) for row in rows for one in (*row["recordings"], *row["features"])}
+    _check_paths(places, f"{manifest}/interviews.parquet", roots)
+
+
+def _check_paths(places: set[tuple[str, str]], name: str, roots: Mapping[str, UPath]) -> None:
+    for root, path in sorted(places):
+        if root not in roots:
+            raise CorpusError(f"{name}: root={root!r} is not one of {sorted(roots)}: refused")
         try:
-            check_relative(row["path"])
+            check_relative(path)
         except CorpusError as error:
             raise CorpusError(f"{name}: {error}") from None
 

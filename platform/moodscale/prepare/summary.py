@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -13,6 +12,7 @@ import pyarrow as pa
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+from upath import UPath
 
 from moodscale.schema import DEPRESSED_FROM, Split
 
@@ -49,6 +49,7 @@ class ManifestSummary:
         ledger: number of repairs by defect.
         quarantined: interview and reason.
         warnings: what a person should look at before training.
+        approximations: what a reader of any figure made from the corpus must know.
     """
 
     path: str
@@ -67,6 +68,7 @@ class ManifestSummary:
     ledger: dict[str, int]
     quarantined: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
+    approximations: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -75,16 +77,18 @@ class ManifestSummary:
     def from_json(cls, values: Mapping[str, Any]) -> ManifestSummary:
         groups = tuple(GroupSummary(**group) for group in values["groups"])
         quarantined = tuple((interview, reason) for interview, reason in values["quarantined"])
-        return cls(**{**values, "groups": groups, "quarantined": quarantined, "warnings": tuple(values["warnings"])})
+        lines = {name: tuple(values[name]) for name in ("warnings", "approximations")}
+        return cls(**{**values, "groups": groups, "quarantined": quarantined, **lines})
 
 
 def summarise(
     tables: Mapping[str, pa.Table],
-    path: Path,
+    path: UPath,
     hash_: str,
     corpus: str,
     settings: Mapping[str, Any],
     expected: int | None,
+    approximations: Sequence[str] = (),
 ) -> ManifestSummary:
     """Count what the tables hold.
 
@@ -115,6 +119,7 @@ def summarise(
         ledger=dict(sorted(num_by_defect.items())),
         quarantined=quarantined,
         warnings=tuple(_warnings(groups, clips.num_rows, expected, num_by_defect)),
+        approximations=tuple(approximations),
     )
 
 
@@ -156,6 +161,9 @@ def _warnings(
         if group.gender == "all" and group.num_depressed_people in (0, group.num_people):
             kind = "nobody" if group.num_people == 0 else "people of one class only"
             found.append(f"the {group.split} split holds {kind}: it cannot be trained on or evaluated")
+    for defect, what in (("gender_disagrees", "gender"), ("total_disagrees", "total")):
+        if number := defects.get(defect, 0):
+            found.append(f"{number} people have another {what} in another corpus: see the ledger")
     if mismatches := defects.get("items_do_not_add_up", 0):
         found.append(f"{mismatches} label(s) whose items do not add up to the total: see the ledger")
     return found
@@ -195,6 +203,7 @@ def render_terminal(summary: ManifestSummary) -> Group:
             quarantine.add_row(interview, Text(reason))
         parts.append(quarantine)
     parts.extend(Text(f"warning: {warning}", style="yellow") for warning in summary.warnings)
+    parts.extend(Text(f"note: {note}") for note in summary.approximations)
     return Group(*parts)
 
 

@@ -14,6 +14,31 @@ from moodscale.prepare.clips import Window
 from moodscale.prepare.interview import PreparedInterview
 from moodscale.schema import CLIP_SCHEMA, Quarantined, Repair, Split
 
+RECORDING = pa.struct(
+    [
+        ("recording", pa.int32()),
+        ("root", pa.string()),
+        ("path", pa.string()),
+        ("sample_rate_hz", pa.int32()),
+        ("num_samples", pa.int64()),
+        ("peak", pa.float64()),
+        ("clipped_fraction", pa.float64()),
+        ("snr_db", pa.float64()),
+        ("audio_hash", pa.string()),
+    ]
+)
+"""A recording of an interview; ``recording`` is the index that turns name it by."""
+
+FEATURE = pa.struct(
+    [
+        ("kind", pa.string()),
+        ("format", pa.string()),
+        ("root", pa.string()),
+        ("path", pa.string()),
+        ("recording", pa.int32()),
+    ]
+)
+
 INTERVIEW_SCHEMA = pa.schema(
     [
         pa.field("person", pa.string(), nullable=False),
@@ -27,14 +52,11 @@ INTERVIEW_SCHEMA = pa.schema(
         pa.field("depressed", pa.int8()),
         pa.field("items", pa.list_(pa.int8())),
         pa.field("provenance", pa.string()),
-        pa.field("root", pa.string(), nullable=False),
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("sample_rate_hz", pa.int32(), nullable=False),
-        pa.field("num_samples", pa.int64(), nullable=False),
+        pa.field("administered_at", pa.string()),
+        pa.field("recordings", pa.list_(RECORDING), nullable=False),
+        pa.field("features", pa.list_(FEATURE), nullable=False),
+        pa.field("missing", pa.list_(pa.string()), nullable=False),
         pa.field("duration_s", pa.float64(), nullable=False),
-        pa.field("peak", pa.float64(), nullable=False),
-        pa.field("clipped_fraction", pa.float64(), nullable=False),
-        pa.field("audio_hash", pa.string(), nullable=False),
         pa.field("num_participant_turns", pa.int32(), nullable=False),
         pa.field("num_interviewer_turns", pa.int32(), nullable=False),
         pa.field("num_turns", pa.int32(), nullable=False),
@@ -45,6 +67,23 @@ INTERVIEW_SCHEMA = pa.schema(
 )
 """One row an interview that could be used. ``split`` and the label's columns are null without a label; ``num_turns``
 and ``speech_s`` are those the clips are made of, ``tail_s`` what was left over. It holds no words."""
+
+TURN_SCHEMA = pa.schema(
+    [
+        pa.field("person", pa.string(), nullable=False),
+        pa.field("corpus", pa.string(), nullable=False),
+        pa.field("interview_id", pa.string(), nullable=False),
+        pa.field("turn", pa.int32(), nullable=False),
+        pa.field("recording", pa.int32(), nullable=False),
+        pa.field("question", pa.int32()),
+        pa.field("speaker", pa.string(), nullable=False),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("stop_s", pa.float64(), nullable=False),
+        pa.field("num_characters", pa.int32(), nullable=False),
+        pa.field("text", pa.string()),
+    ]
+)
+"""One row a turn, in order. ``text`` is null unless ``prepare.transcripts`` asks for it."""
 
 LEDGER_SCHEMA = pa.schema(
     [
@@ -59,6 +98,7 @@ QUARANTINE_SCHEMA = pa.schema(
 SCHEMAS: Mapping[str, pa.Schema] = {
     "clips": CLIP_SCHEMA,
     "interviews": INTERVIEW_SCHEMA,
+    "turns": TURN_SCHEMA,
     "ledger": LEDGER_SCHEMA,
     "quarantine": QUARANTINE_SCHEMA,
 }
@@ -73,13 +113,15 @@ class CollectedInterview:
 
     row: dict[str, Any] | None
     clips: pa.RecordBatch | None
+    turns: pa.RecordBatch | None
     repairs: tuple[Repair, ...]
     quarantined: tuple[Quarantined, ...]
 
 
 def collect(one: PreparedInterview) -> CollectedInterview:
     clips = None if one.row is None or not one.clips else _clip_batch(one.row, one.clips)
-    return CollectedInterview(one.row, clips, one.repairs, one.quarantined)
+    turns = None if one.row is None or not one.turns else _turn_batch(one.row, one.turns)
+    return CollectedInterview(one.row, clips, turns, one.repairs, one.quarantined)
 
 
 def build_tables(
@@ -96,6 +138,7 @@ def build_tables(
     clips = pa.Table.from_batches(batches, _UNSPLIT_CLIPS).combine_chunks()
     own_split = pa.array([splits[person].value for person in clips["person"].to_pylist()], pa.string())
     clips = clips.add_column(CLIP_SCHEMA.get_field_index("split"), CLIP_SCHEMA.field("split"), own_split)
+    turns = pa.Table.from_batches([one.turns for one in prepared if one.turns is not None], TURN_SCHEMA)
     rows = [
         {**one.row, "split": str(splits[one.row["person"]]) if one.row["person"] in splits else None}
         for one in prepared
@@ -106,6 +149,7 @@ def build_tables(
     return {
         "clips": clips.cast(CLIP_SCHEMA),
         "interviews": pa.Table.from_pylist(rows, INTERVIEW_SCHEMA),
+        "turns": turns.combine_chunks(),
         "ledger": _lines(repairs, LEDGER_SCHEMA),
         "quarantine": _lines(quarantined, QUARANTINE_SCHEMA),
     }
@@ -117,19 +161,38 @@ def _lines(lines: Sequence[Repair] | Sequence[Quarantined], schema: pa.Schema) -
 
 def _clip_batch(row: Mapping[str, Any], windows: Sequence[Window]) -> pa.RecordBatch:
     """One interview's clips. Samples become seconds here; ``round(seconds * rate)`` gives them back exactly."""
-    rate = row["sample_rate_hz"]
+    recordings = {recording["recording"]: recording for recording in row["recordings"]}
     shared = {name: row[name] for name in CLIP_SCHEMA.names if name in row and name not in ("num_turns", "duration_s")}
-    clips = [
-        {
-            **shared,
-            "clip_id": f"{row['corpus']}:{row['interview_id']}:{index:04d}",
-            "segments": [{"start_s": start / rate, "stop_s": stop / rate} for start, stop in window.segments],
-            "duration_s": window.num_samples / rate,
-            "num_turns": window.num_turns,
-        }
-        for index, window in enumerate(windows)
-    ]
+    clips = []
+    for index, window in enumerate(windows):
+        first = recordings[window.segments[0][0]]
+        rate = first["sample_rate_hz"]
+        segments = [
+            {
+                "start_s": start / rate,
+                "stop_s": stop / rate,
+                "path": None if recordings[recording] is first else recordings[recording]["path"],
+            }
+            for recording, start, stop in window.segments
+        ]
+        clips.append(
+            {
+                **shared,
+                "clip_id": f"{row['corpus']}:{row['interview_id']}:{index:04d}",
+                "root": first["root"],
+                "path": first["path"],
+                "sample_rate_hz": rate,
+                "segments": segments,
+                "duration_s": window.num_samples / rate,
+                "num_turns": window.num_turns,
+            }
+        )
     return pa.RecordBatch.from_pylist(clips, _UNSPLIT_CLIPS)
+
+
+def _turn_batch(row: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+    shared = {name: row[name] for name in ("person", "corpus", "interview_id")}
+    return pa.RecordBatch.from_pylist([{**shared, **turn} for turn in turns], TURN_SCHEMA)
 
 
 def content_hash(tables: Mapping[str, pa.Table], settings: Mapping[str, Any]) -> str:

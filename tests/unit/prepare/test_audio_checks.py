@@ -15,7 +15,7 @@ from moodscale.corpora.daic_woz import DaicWozConfig
 from moodscale.corpora.reading.wav import probe
 from moodscale.prepare.config import PrepareConfig
 from moodscale.prepare.interview import PreparedInterview, prepare_interview
-from moodscale.prepare.scan import scan_audio
+from moodscale.prepare.scan import estimate_snr_db, scan_audio
 from moodscale.schema import AudioFile, CorpusError
 from tiny_daic import Session, tone, write_corpus
 
@@ -52,7 +52,7 @@ def test_another_rate_channel_count_or_width_is_usable(tmp_path: Path, rate: int
     assert one.row is not None
     assert one.row["duration_s"] == 30.0
     assert [clip.num_samples for clip in one.clips] == [2 * rate] * 6
-    assert one.row["peak"] == pytest.approx(0.4, abs=1e-3)
+    assert one.row["recordings"][0]["peak"] == pytest.approx(0.4, abs=1e-3)
 
 
 def test_an_empty_file_is_quarantined(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_samples_that_are_not_finite_are_quarantined(tmp_path: Path, bad: float,
     samples = tone(30)
     samples[400_000] = bad
     found = reason(prepare_one(tmp_path, Session("300", audio=samples, subtype=subtype)))
-    assert "not finite after 24.6 s" in found
+    assert "not finite after 24.5 s" in found
 
 
 @pytest.mark.parametrize("data", [b"PK\3\4" + bytes(5000), b"<html>404</html>" * 50, bytes(5000), b"RIFFxxxxAVI " * 90])
@@ -137,8 +137,8 @@ def test_levels_are_recorded_and_heavy_clipping_is_in_the_ledger(tmp_path: Path)
     loud = np.clip(tone(30) * 5, -1, 1)
     one = prepare_one(tmp_path, Session("300", audio=loud))
     assert one.row is not None
-    assert one.row["peak"] == 1.0
-    assert one.row["clipped_fraction"] == pytest.approx(0.5, abs=0.01)
+    assert one.row["recordings"][0]["peak"] == 1.0
+    assert one.row["recordings"][0]["clipped_fraction"] == pytest.approx(0.5, abs=0.01)
     assert [repair.defect for repair in one.repairs] == ["clipped_audio"]
 
 
@@ -152,15 +152,27 @@ def test_a_long_recording_is_scanned_a_piece_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros(16_000 * 600, np.int16), 16_000)
     tracemalloc.start()
-    scan_audio(path, AudioFile("corpus", "a.wav", 16_000, 16_000 * 600))
+    scan_audio({"corpus": tmp_path}, AudioFile("corpus", "a.wav", 16_000, 16_000 * 600))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20 < path.stat().st_size / 16
 
 
+def test_the_signal_to_noise_ratio_is_that_of_turns_over_the_quietest_parts(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).standard_normal(16_000 * 60).astype(np.float32)
+    audio = 0.001 * noise
+    audio[16_000 * 20 : 16_000 * 40] += 0.1 * noise[: 16_000 * 20]
+    soundfile.write(tmp_path / "a.wav", audio, 16_000, subtype="PCM_16")
+    power = scan_audio({"corpus": tmp_path}, AudioFile("corpus", "a.wav", 16_000, len(audio))).power
+    assert len(power) == 3000
+    assert estimate_snr_db(power, [(20, 40)]) == pytest.approx(40, abs=1)
+    assert estimate_snr_db(power, []) is None
+    assert estimate_snr_db(np.zeros(100, np.float32), [(0, 2)]) is None, "digital silence has no ratio"
+
+
 def test_the_hash_tells_recordings_of_equal_length_apart(tmp_path: Path) -> None:
     rows = [prepare_one(tmp_path / str(gain), Session("300", audio=tone(30) * gain)).row for gain in (1.0, 0.99, 1.0)]
-    hashes = [row["audio_hash"] for row in rows if row is not None]
+    hashes = [row["recordings"][0]["audio_hash"] for row in rows if row is not None]
     assert hashes[0] == hashes[2] != hashes[1]
 
 

@@ -44,10 +44,14 @@ def manifest(corpus: DaicWozConfig, tmp_path: Path) -> Manifest:
 
 
 def edit(manifest: Manifest, name: str, column: str, value: Any, row: int = 0) -> None:
-    """Change one cell and make the hash fit, as somebody with bad intent would."""
+    """Change one cell (``segments.path``: of the first in the list) and make the hash fit, as somebody with bad intent would."""
     path = manifest.path / f"{name}.parquet"
     rows = pq.read_table(path).to_pylist()
-    rows[row][column] = value
+    *parents, last = column.split(".")
+    cell = rows[row]
+    for parent in parents:
+        cell = cell[parent][0]
+    cell[last] = value
     pq.write_table(pa.Table.from_pylist(rows, SCHEMAS[name]), path)
     facts = json.loads((manifest.path / "manifest.json").read_text())
     tables = {name: pq.read_table(manifest.path / f"{name}.parquet") for name in SCHEMAS}
@@ -244,9 +248,13 @@ def test_a_corpus_that_moved_is_found_by_its_new_place(
 
 
 @pytest.mark.parametrize("path", ["../a.wav", "/etc/passwd", "500_P/../../a.wav", "a\0.wav"])
-@pytest.mark.parametrize("name", ["clips", "interviews"])
-def test_a_manifest_with_a_path_out_of_its_root_is_refused(manifest: Manifest, name: str, path: str) -> None:
-    edit(manifest, name, "path", path)
+@pytest.mark.parametrize(
+    ("name", "column"), [("clips", "path"), ("clips", "segments.path"), ("interviews", "recordings.path")]
+)
+def test_a_manifest_with_a_path_out_of_its_root_is_refused(
+    manifest: Manifest, name: str, column: str, path: str
+) -> None:
+    edit(manifest, name, column, path)
     with pytest.raises(CorpusError, match=rf"{name}\.parquet: path=.*refused"):
         Manifest.open(manifest.path)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from moodscale.config import Component
 from moodscale.schema import Split
@@ -16,13 +17,15 @@ class Person:
 
     Attributes:
         key: the global person key, e.g. ``daic:300``.
-        official: the corpus' own split, where it has one.
+        corpora: the corpora that the person is in, sorted.
+        official: the split that a corpus was published with, by corpus; one without is left out.
     """
 
     key: str
     depressed: bool
     gender: str
-    official: Split | None
+    corpora: tuple[str, ...] = ()
+    official: Mapping[str, Split] = field(default_factory=dict)
 
 
 class SplitConfig(Component, abc.ABC):
@@ -35,3 +38,7 @@ class SplitConfig(Component, abc.ABC):
         Raises:
             ConfigError: the people cannot be split this way.
         """
+
+    def content(self) -> dict[str, Any]:
+        """What of the settings decides the result, the same on every machine."""
+        return self.to_json()
