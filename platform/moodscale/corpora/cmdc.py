@@ -15,7 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from upath import UPath
 
 from moodscale.corpora.base import CORPUS_ROOT, FolderCorpusConfig, InputFile, Reading
-from moodscale.corpora.cmdc_person import NAME, NUM_QUESTIONS, LabelRow, PersonReader, paths_of
+from moodscale.corpora.cmdc_person import FROM_ROOT, NAME, NUM_QUESTIONS, LabelRow, PersonReader, paths_of
 from moodscale.corpora.patterns import check_pattern
 from moodscale.corpora.reading.paths import resolve, why
 from moodscale.corpora.reading.tables import Table, parse_table, read_bytes
@@ -30,7 +30,6 @@ from moodscale.storage import location
 _INSTRUMENT = Instrument.PHQ9
 _PART = re.compile(r"^part\d+$", re.IGNORECASE)
 _PERSON = re.compile(r"^(HC|MDD)\d+$")
-_PLACEHOLDERS = ("folder", "person", "question")
 _PUBLISHED_MAP = "published are only questions 4, 6 → item 1 (interest), 9, 10 → item 2 (mood), 8 → item 9 (self-harm)"
 _WORDS: dict[str, Literal["female", "male"]] = {
     "female": "female", "f": "female", "女": "female", "male": "male", "m": "male", "男": "male",
@@ -59,20 +58,20 @@ class CmdcConfig(FolderCorpusConfig):
     gender_codes: dict[str, Literal["female", "male"]] = Field(
         default=_WORDS, description="what the table's gender codes mean; numbers are not documented with the corpus"
     )
-    audio_pattern: str = Field(default="{folder}/Q{question}.wav", description="recordings, as transcript_pattern")
+    audio_pattern: str = Field(default="Q{question}.wav", description="recordings, as transcript_pattern")
     sample_rate_hz: int | None = Field(
         default=16_000, description="rate that recordings should have: others are read too, and noted; none: any"
     )
     transcript_pattern: str | None = Field(
         default=None,
-        description="text of an answer, from the corpus' folder on, e.g. '{folder}/Q{question}.txt': {folder} is the "
-        "person's folder, {person} their id; none: no transcripts",
+        description="text of an answer, from the person's folder on, e.g. 'Q{question}.txt'; {person} is the id, and "
+        "'{corpus}/' at the beginning means from the corpus' folder on; none: no transcripts",
     )
     transcript_encoding: Literal["utf-8", "gb18030"] = "utf-8"
     openface_pattern: str | None = Field(
         default=None,
-        description="OpenFace tables, as transcript_pattern, e.g. '{folder}/openface/Q{question}.csv'; without {question} it is "
-        "one a person; none: no visual features",
+        description="OpenFace tables, as transcript_pattern, e.g. 'openface/Q{question}.csv', or "
+        "'{corpus}/visual/{person}.csv' where there is one a person; none: no visual features",
     )
     official_test: bool = Field(
         default=True, description="take the public code's 18 test people as the official split, the others as training"
@@ -83,8 +82,9 @@ class CmdcConfig(FolderCorpusConfig):
     def _is_harmless(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None:
             return None
-        needed = ("question", "person", "folder") if info.field_name == "openface_pattern" else ("question",)
-        return check_pattern(value, _PLACEHOLDERS, needed)
+        needed = ("question", "person") if info.field_name == "openface_pattern" else ("question",)
+        check_pattern(value.removeprefix("{folder}/").removeprefix(FROM_ROOT), ("person", "question"), needed)
+        return value
 
     @model_validator(mode="after")
     def _items_have_questions(self) -> CmdcConfig:

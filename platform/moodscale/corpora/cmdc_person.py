@@ -38,6 +38,7 @@ NUM_QUESTIONS = 12
 OPENFACE, OPENFACE_FORMAT = "openface", "openface.spaced"
 OFFICIAL_TEST = frozenset({*(f"HC{number}" for number in range(41, 53)), *(f"MDD{n}" for n in range(21, 27))})
 """The 18 people that the public code tests on; it has no validation people."""
+FROM_ROOT = "{corpus}/"
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,14 @@ class PersonReader:
 
 
 def paths_of(pattern: str, folder: str, person: str) -> dict[int, str]:
-    """Where the file of each question should lie, relative to the root, as ``folder`` is."""
+    """Where the file of each question should lie, relative to the root, as the person's folder is.
+
+    A pattern starts in the person's folder, unless it begins with ``{corpus}/``.
+    """
+    if pattern.startswith(FROM_ROOT):
+        pattern = pattern.removeprefix(FROM_ROOT)
+    else:
+        pattern = "{folder}/" + pattern.removeprefix("{folder}/")
     return {
         question: pattern.format(folder=folder, person=person, question=question)
         for question in range(1, NUM_QUESTIONS + 1)

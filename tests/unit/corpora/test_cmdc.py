@@ -12,7 +12,7 @@ from moodscale.schema import CorpusError, Instrument, Interview, Provenance, Spl
 from tiny_cmdc import ITEMS, QUESTION_ITEMS, Person, openface, write_cmdc
 
 WITH_ITEMS = {"item_columns": ITEMS, "question_items": QUESTION_ITEMS}
-TEXT = "{folder}/Q{question}.txt"
+TEXT = "Q{question}.txt"
 FACE = "{folder}/openface/Q{question}.csv"
 
 
@@ -185,7 +185,7 @@ def test_a_pattern_that_finds_nothing_at_all_is_refused_by_its_name(tmp_path: Pa
 
 @pytest.mark.parametrize("pattern", [
     "../{person}/Q{question}.csv", "/etc/{question}", "{question.__class__}", "{question!r}", "{question:>9999999}",
-    "Q{question", "{other}{question}", "Q.csv", "{}{question}", "{0}{question}",
+    "Q{question", "{other}{question}", "Q.csv", "a/{corpus}/Q{question}.csv", "{}{question}", "{0}{question}",
 ])  # fmt: skip
 def test_a_pattern_cannot_leave_the_corpus_or_reach_into_objects(pattern: str) -> None:
     assert "openface_pattern" in refused(openface_pattern=pattern)
@@ -218,7 +218,7 @@ def test_a_table_of_faces_a_person_may_lie_in_a_tree_of_its_own(tmp_path: Path) 
     write_cmdc(tmp_path, [Person("HC01")])
     (tmp_path / "visual").mkdir()
     (tmp_path / "visual" / "HC01.csv").write_text(openface(1, 1, 1))
-    corpus = CmdcConfig(path=str(tmp_path), openface_pattern="visual/{person}.csv").open()
+    corpus = CmdcConfig(path=str(tmp_path), openface_pattern="{corpus}/visual/{person}.csv").open()
     reading = corpus.read("HC01")
     assert reading.interview is not None
     assert [feature.path for feature in reading.interview.features] == ["visual/HC01.csv"]

@@ -15,7 +15,7 @@ def test_every_planted_defect_is_noted_or_quarantined_and_nothing_else_is(tmp_pa
     corpus = CmdcConfig(
         path=str(tmp_path / "cmdc"),
         item_columns=ITEM_COLUMNS,
-        question_items={question: item + 1 for question, item in QUESTION_ITEMS.items()},
+        question_items={question: item - min(QUESTION_ITEMS.values()) + 1 for question, item in QUESTION_ITEMS.items()},
         transcript_pattern=TRANSCRIPT_PATTERN,
         openface_pattern=OPENFACE_PATTERN,
     ).open()
