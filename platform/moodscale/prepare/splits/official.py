@@ -42,7 +42,7 @@ class OfficialSplitConfig(SplitConfig):
         return assigned
 
     def _of(self, person: Person) -> Split:
-        if self.prefer in person.official:
+        if self.prefer is not None and self.prefer in person.official:
             return person.official[self.prefer]
         if len(set(person.official.values())) > 1:
             shown = ", ".join(f"{split} in {corpus}" for corpus, split in sorted(person.official.items()))
