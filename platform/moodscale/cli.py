@@ -73,16 +73,22 @@ def synthesize(
     effect: Annotated[float, typer.Option(help="how strongly severity shapes speech; 0 cuts every tie")] = 1.0,
     seed: int = 0,
     defects: Annotated[str, typer.Option(help="none, all, or names separated by commas")] = "none",
-    archives: Annotated[bool, typer.Option(help="write zips instead of folders")] = False,
+    archives: Annotated[bool, typer.Option(help="write archives instead of folders")] = False,
+    features: Annotated[
+        bool | None, typer.Option(help="write feature files too; by default as the corpus has it")
+    ] = None,
+    feature_kinds: Annotated[str, typer.Option(help="which, separated by commas; all is every kind")] = "",
+    file_format: Annotated[str, typer.Option("--format", help="of conversations: jsonl or parquet")] = "jsonl",
     as_json: Json = False,
 ) -> None:
-    """Write a corpus of synthesised speech in a real corpus' exact layout."""
+    """Write interviews of people who do not exist, in a real corpus' exact layout."""
     from moodscale.config import validate
     from moodscale.corpora.synthesize import synthesize as run
     from moodscale.corpora.synthesize.base import SynthesizeConfig
 
     settings = {"out": out, "num_participants": num_participants, "minutes": minutes, "effect": effect}
-    settings |= {"seed": seed, "defects": defects, "archives": archives}
+    settings |= {"seed": seed, "defects": defects, "archives": archives, "features": features}
+    settings |= {"feature_kinds": feature_kinds, "format": file_format}
     summary = run(corpus, validate(SynthesizeConfig, settings, source="synthesize"))
     text = (
         f"{summary.num_participants} participants ({summary.num_depressed} depressed), "
