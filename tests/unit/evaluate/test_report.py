@@ -111,6 +111,13 @@ def test_hundreds_of_participants_get_a_dot_each_without_names(simulate: Tables,
     assert 'class="mean-dot' not in html
 
 
+def test_what_is_approximate_is_said_where_something_is(simulate: Tables, tmp_path: Path) -> None:
+    assert "What is approximate" not in page(tmp_path, simulate())
+    html = page(tmp_path, simulate(), approximations=("edaic: no speaker column, so <other> speech is in it",))
+    assert "What is approximate" in html
+    assert "edaic: no speaker column, so &lt;other&gt; speech is in it" in html
+
+
 def test_markup_in_keys_and_facts_is_text(simulate: Tables, tmp_path: Path) -> None:
     table = simulate(num_participants=12, effect=3.0)
     attack = "<script>alert(1)</script>"

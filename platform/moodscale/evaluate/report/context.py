@@ -16,6 +16,8 @@ class ReportContext:
         recipe: the recipe's kind; chooses the paper's table that is set beside ours.
         facts: name → value, or name → mapping for a group (manifest, git state, versions, configuration). Shown as
             they are: counts, hashes and settings, never words.
+        approximations: what of the data is not what the figures' names say, a sentence each, e.g. that interviewers'
+            speech could not be told from participants'.
         history: ``(step, name, value)`` of training, e.g. ``(20, "validation/auc", 0.71)``. Names that differ only
             before the last ``/`` share a chart.
     """
@@ -23,4 +25,5 @@ class ReportContext:
     title: str = "Evaluation"
     recipe: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    approximations: Sequence[str] = ()
     history: Sequence[tuple[int, str, float]] = ()

@@ -111,6 +111,7 @@ def _view(evaluation: Evaluation, predictions: Predictions, context: ReportConte
         "ours": _our_rows(evaluation),
         "splits": _splits(rows),
         "facts": _fact_groups(context.facts),
+        "approximations": list(context.approximations),
     }
 
 
