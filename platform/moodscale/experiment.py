@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
+from upath import UPath
 
 from moodscale.config import Config, by_kind
 from moodscale.corpora.base import CorpusConfig
@@ -13,6 +13,7 @@ from moodscale.evaluate.config import EvaluateConfig
 from moodscale.prepare.config import PrepareConfig
 from moodscale.recipes.base import RecipeConfig
 from moodscale.registry.config import RegistryConfig
+from moodscale.storage import location
 from moodscale.tracking.base import TrackerConfig
 from moodscale.train.config import OptimConfig, TrainConfig
 from moodscale.train.driver import TrainJob
@@ -24,7 +25,8 @@ class Experiment(Config):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     seed: int = 0
     storage_path: str = "runs"
-    """Directory that every node sees; each experiment has a directory of its name in it."""
+    """Directory that every node sees, or a URI of object storage; each experiment has a directory of its name in it.
+    In object storage, ``tracking`` must name a server or a database of its own."""
     manifest: str | None = None
     """A manifest that several experiments share; by default the experiment has its own."""
     corpus: Annotated[SerializeAsAny[CorpusConfig], by_kind("moodscale.corpora", CorpusConfig)]
@@ -36,13 +38,21 @@ class Experiment(Config):
     tracking: Annotated[SerializeAsAny[TrackerConfig], by_kind("moodscale.tracking", TrackerConfig)]
     registry: RegistryConfig = RegistryConfig()
 
-    @property
-    def run_dir(self) -> Path:
-        return Path(self.storage_path).expanduser().absolute() / self.name
+    @model_validator(mode="after")
+    def _places_are_usable(self) -> Experiment:
+        # Of the whole model: a field's own error would quote its value, and that may hold what a URI must not.
+        for place in (self.storage_path, self.manifest):
+            if place is not None:
+                location(place)
+        return self
 
     @property
-    def manifest_dir(self) -> Path:
-        return Path(self.manifest).expanduser().absolute() if self.manifest else self.run_dir / "manifest"
+    def run_dir(self) -> UPath:
+        return location(self.storage_path) / self.name
+
+    @property
+    def manifest_dir(self) -> UPath:
+        return location(self.manifest) if self.manifest else self.run_dir / "manifest"
 
     def train_job(self) -> TrainJob:
         """The part that goes to the workers."""

@@ -25,6 +25,7 @@ from moodscale.prepare.summary import ManifestSummary
 from moodscale.registry.judgement import Judgement
 from moodscale.registry.store import registry_uri
 from moodscale.schema import Split
+from moodscale.storage import Place, check_reachable, display, local_copy, local_output, location, write_bytes
 from moodscale.tracking.base import MetricPoint, RunSpec, Tracker, redact
 from moodscale.tracking.environment import environment_tags
 from moodscale.tracking.journal import read_journal
@@ -45,12 +46,14 @@ EVALUATION = "evaluation.json"
 
 def prepare(experiment: Experiment) -> ManifestSummary:
     """Interviews → manifest."""
-    return prepare_manifest(experiment.corpus, experiment.prepare, experiment.manifest_dir)
+    check_reachable(experiment.manifest_dir)
+    return prepare_manifest(experiment.corpus, experiment.prepare, str(experiment.manifest_dir))
 
 
 def train(experiment: Experiment) -> TrainSummary:
     """Manifest → adapter."""
-    manifest = Manifest.open(experiment.manifest_dir)
+    check_reachable(experiment.run_dir)
+    manifest = Manifest.open(str(experiment.manifest_dir))
     return run_training(experiment.train_job(), open_tracker(experiment), run_spec(experiment, manifest.hash))
 
 
@@ -59,21 +62,23 @@ class Evaluated:
     """An evaluation and where its report lies."""
 
     evaluation: Evaluation
-    predictions: Path
-    report: Path
+    predictions: Place
+    report: Place
     num_test_reads: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        places = {"predictions": str(self.predictions), "report": str(self.report)}
+        places = {"predictions": display(self.predictions), "report": display(self.report)}
         return {**self.evaluation.to_json(), **places, "num_test_reads": self.num_test_reads}
 
 
 def evaluate_experiment(experiment: Experiment) -> Evaluated:
     """Adapter → Prediction table → figures, guard, report; all of it on the tracked run."""
     job = experiment.train_job()
-    manifest = Manifest.open(experiment.manifest_dir)
+    check_reachable(job.directory)
+    manifest = Manifest.open(str(experiment.manifest_dir))
     path = predict(job)
-    predictions = read_predictions(path)
+    with local_copy(path) as table:
+        predictions = read_predictions(table)
     context = EvaluationContext(train_prevalence=_train_prevalence(manifest))
     evaluation = evaluate(predictions, experiment.evaluate, context)
     result = Evaluated(evaluation, path, job.directory / REPORT, manifest.num_test_reads())
@@ -82,13 +87,14 @@ def evaluate_experiment(experiment: Experiment) -> Evaluated:
     if result.report.is_file() and done.is_file() and done.read_text() == content:
         logger.info("%s is evaluated already; nothing to do", experiment.name)
         return result
-    write_report(evaluation, predictions, _report_context(experiment, evaluation, manifest.hash), result.report)
+    with local_output(result.report) as report:
+        write_report(evaluation, predictions, _report_context(experiment, evaluation, manifest), report)
     _track_evaluation(experiment, result)
-    done.write_text(content)
+    write_bytes(done, content.encode())
     return result
 
 
-def _report_context(experiment: Experiment, evaluation: Evaluation, manifest_hash: str) -> ReportContext:
+def _report_context(experiment: Experiment, evaluation: Evaluation, manifest: Manifest) -> ReportContext:
     history = [
         (point.step, name, value)
         for point in read_journal(experiment.run_dir / JOURNAL)
@@ -96,11 +102,17 @@ def _report_context(experiment: Experiment, evaluation: Evaluation, manifest_has
     ]
     facts = {
         "run": {"name": experiment.name, "model": ", ".join(evaluation.model_versions)},
-        "data": {"manifest": manifest_hash, "corpus": experiment.corpus.kind, "speech": experiment.prepare.speech},
+        "data": {"manifest": manifest.hash, "corpus": experiment.corpus.kind, "speech": experiment.prepare.speech},
         "environment": environment_tags(),
         "configuration": experiment.to_json(),
     }
-    return ReportContext(title=experiment.name, recipe=experiment.recipe.kind, facts=facts, history=history)
+    return ReportContext(
+        title=experiment.name,
+        recipe=experiment.recipe.kind,
+        facts=facts,
+        approximations=manifest.approximations(),
+        history=history,
+    )
 
 
 def evaluate_table(predictions: Path, experiment: Experiment | None = None) -> Evaluated:
@@ -126,21 +138,24 @@ def register(experiment: Experiment) -> RegisteredHere:
     from moodscale.registry.register import register as register_model
 
     run_dir, storage = experiment.run_dir, _storage(experiment)
+    check_reachable(run_dir)
     uri = registry_uri(experiment.tracking, storage)
     if not (run_dir / EVALUATION).is_file():
         raise ConfigError(f"{run_dir / EVALUATION} is missing: run `moodscale evaluate` before `moodscale register`")
     state = open_tracker(experiment).find(run_key(experiment))
     if state is None:
         raise ConfigError(f"no tracked run of {experiment.name} at {redact(uri)}; was it trained elsewhere?")
-    registered = register_model(
-        experiment.train_job(),
-        experiment.tracking,
-        storage,
-        state.run_id,
-        experiment.registry,
-        Judgement.from_json(json.loads((run_dir / EVALUATION).read_text())),
-        run_dir / PREDICTIONS,
-    )
+    judgement = Judgement.from_json(json.loads((run_dir / EVALUATION).read_text()))
+    with local_copy(run_dir / PREDICTIONS) as table:
+        registered = register_model(
+            experiment.train_job(),
+            experiment.tracking,
+            storage,
+            state.run_id,
+            experiment.registry,
+            judgement,
+            table,
+        )
     return RegisteredHere(registered, uri)
 
 
@@ -171,7 +186,7 @@ def open_tracker(experiment: Experiment) -> Tracker:
 
 
 def _storage(experiment: Experiment) -> str:
-    return str(Path(experiment.storage_path).expanduser().absolute())
+    return str(location(experiment.storage_path))
 
 
 def run_key(experiment: Experiment) -> str:
@@ -196,17 +211,18 @@ def _track_evaluation(experiment: Experiment, result: Evaluated) -> None:
     tracker = open_tracker(experiment)
     state = tracker.find(run_key(experiment))
     if state is None:
-        logger.warning("no tracked run of %s; the report is at %s only", experiment.name, result.report)
+        logger.warning("no tracked run of %s; the report is at %s only", experiment.name, display(result.report))
         return
     tracker.attach(state.run_id)
-    tracker.log_artifact(result.report, "report")
+    with local_copy(result.report) as report:
+        tracker.log_artifact(report, "report")
     tracker.log_dict(result.to_json(), "evaluation.json")
     _track_figures(tracker, result, experiment.run_dir / JOURNAL)
     guard = result.evaluation.guard
     tracker.set_tags({"moodscale.guard": str(guard.verdict), "moodscale.test_reads": str(result.num_test_reads)})
 
 
-def _track_figures(tracker: Tracker, result: Evaluated, journal: Path) -> None:
+def _track_figures(tracker: Tracker, result: Evaluated, journal: Place) -> None:
     """The held-out figures as metrics at the run's last step, once however often the table is evaluated."""
     step = max((point.step for point in read_journal(journal)), default=0)
     figures = {

@@ -53,6 +53,8 @@ REQUIREMENTS = (
     "soundfile",
     "soxr",
     "librosa",
+    "universal-pathlib",
+    "indexed-gzip",
 )
 """What scoring imports. Ray and DeepSpeed are not among them."""
 

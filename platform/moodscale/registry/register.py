@@ -112,7 +112,7 @@ def register(
     existing = _existing(store, config.name, label, judgement.point)
     if existing is not None:
         return _already(store, config, existing, label)
-    manifest = Manifest.open(Path(job.manifest))
+    manifest = Manifest.open(job.manifest)
     clip_s = float(manifest.facts["settings"]["prepare"]["clip_s"])
     expected = choose_clips(predictions, manifest, label, clip_s, config.compare_clips)
     with tempfile.TemporaryDirectory(prefix="moodscale-register-") as folder:
@@ -149,7 +149,8 @@ def _pack(
     recipe = job.recipe.build()
     precision = job.train.engine.precision
     model = recipe.build_model(DTYPES[precision])
-    apply_adapter(model, load_adapter(best.path / ADAPTER_FILE))
+    with job.store().file(best.path, ADAPTER_FILE) as adapter:
+        apply_adapter(model, load_adapter(adapter))
     fingerprint = base_fingerprint(model)
     del model
     sources = PackageSources(
@@ -162,7 +163,8 @@ def _pack(
         point=judgement.point,
         guard_verdict=judgement.guard_verdict,
     )
-    return pack(sources, recipe, best.path / ADAPTER_FILE, directory)
+    with job.store().file(best.path, ADAPTER_FILE) as adapter:
+        return pack(sources, recipe, adapter, directory)
 
 
 def _log_and_compare(

@@ -6,16 +6,22 @@ the step (``tracking/sync.py``), so a tracker that is away delays nothing and lo
 The first line holds a generation number. Truncating on resume writes a new file with the next number and renames
 it into place: a reader that kept a position notices, and a writer left over from before the failure goes on
 writing to a file that nobody reads.
+
+Object storage cannot append: there the writer keeps the file on its own disk and uploads it whole with every commit
+(:class:`UploadingJournal`), and a follower reads a copy (:class:`JournalView`). Nothing is later than it would be
+otherwise, for trackers are sent no more than what a committed checkpoint covers.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import logging
 import math
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -24,6 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from moodscale.storage import Place, download, is_local, local_path, location, scratch_directory, upload
 from moodscale.tracking.base import MetricPoint, check_metric_key
 
 _logger = logging.getLogger(__name__)
@@ -33,9 +40,20 @@ def _as_path(path: str | Path) -> Path:
     if "://" in str(path):
         raise ValueError(
             f"journal path {str(path)!r} is an object store's: a journal is appended to, which those cannot do; "
-            "use a directory on a local or network file system"
+            "open_journal() writes such a one by uploading it"
         )
     return Path(path)
+
+
+def open_journal(path: Place, after_step: int) -> JournalWriter:
+    """Open a run's journal to continue after ``after_step`` (the last committed checkpoint's; -1 for none).
+
+    Later points are dropped: their steps will be done again.
+    """
+    if is_local(path):
+        truncate(local_path(path), after_step)
+        return JournalWriter(local_path(path))
+    return UploadingJournal(path, after_step)
 
 
 class JournalWriter:
@@ -104,6 +122,49 @@ class JournalWriter:
         self.close()
 
 
+class UploadingJournal(JournalWriter):
+    """A journal on object storage: appended to here, uploaded whole by every :meth:`commit`.
+
+    What was appended since the last commit is lost with this process, and so are the steps it tells of.
+    """
+
+    def __init__(self, path: Place, after_step: int) -> None:
+        kept = [point for point in read_journal(path) if point.step <= after_step]
+        copy = _copy_of(path)
+        _replace(copy, [_header(), *map(_line, kept)])
+        super().__init__(copy)
+        self.remote = path
+
+    def commit(self) -> None:
+        super().commit()
+        upload({self.path: self.remote})
+
+
+class JournalView:
+    """A journal for one who follows it: the file itself, or a local copy of what object storage holds.
+
+    Attributes:
+        path: the local file.
+    """
+
+    def __init__(self, journal: Place) -> None:
+        self._journal = journal
+        self.path = local_path(journal) if is_local(journal) else _copy_of(journal)
+
+    def refresh(self) -> None:
+        """Bring the copy up to what was committed last. A reader of :attr:`path` sees the old or the new one, whole."""
+        if is_local(self._journal):
+            return
+        partial = self.path.with_suffix(".partial")
+        with contextlib.suppress(FileNotFoundError):
+            download({self._journal: partial})
+            partial.replace(self.path)
+
+
+def _copy_of(journal: Place) -> Path:
+    return Path(tempfile.mkdtemp(prefix="journal-", dir=scratch_directory())) / journal.name
+
+
 @dataclass(frozen=True)
 class Position:
     """Where a reader stands: a byte offset within one generation of the file."""
@@ -119,27 +180,27 @@ class Entry:
     """Position right after this point's line."""
 
 
-def read_journal(path: str | Path) -> list[MetricPoint]:
+def read_journal(path: str | Place) -> list[MetricPoint]:
     """Every point, in the order written; empty where there is no journal yet."""
     return [entry.point for entry in read_from(path, Position())]
 
 
-def read_from(path: str | Path, start: Position) -> Iterator[Entry]:
+def read_from(path: str | Place, start: Position) -> Iterator[Entry]:
     """Points after ``start``; from the beginning where the journal was truncated since.
 
     A last line without its newline is still being written and is left for the next call. A complete line that is
     no point (a disk's fault) is skipped with a warning that names the line's offset, not its content.
     """
-    path = _as_path(path)
+    place = location(path)
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open(path, "rb"))
+            file = stack.enter_context(place.open("rb") if is_local(place) else io.BytesIO(place.read_bytes()))
         except FileNotFoundError:
             return
         header = file.readline()
         if not header.endswith(b"\n"):
             return
-        generation = _parse_header(path, header)
+        generation = _parse_header(place, header)
         offset = len(header)
         if generation == start.generation:
             offset = max(offset, start.offset)
@@ -150,7 +211,7 @@ def read_from(path: str | Path, start: Position) -> Iterator[Entry]:
             offset += len(line)
             point = _parse_point(line)
             if point is None:
-                _logger.warning("%s: the line that ends at byte %d is not a metric point; skipped", path, offset)
+                _logger.warning("%s: the line that ends at byte %d is not a metric point; skipped", place, offset)
                 continue
             yield Entry(point, Position(generation, offset))
 
@@ -192,7 +253,7 @@ def _read_header(path: Path) -> str:
         return _parse_header(path, file.readline())
 
 
-def _parse_header(path: Path, line: bytes) -> str:
+def _parse_header(path: Place, line: bytes) -> str:
     try:
         header: Any = json.loads(line)
         if header["journal"] == 1:

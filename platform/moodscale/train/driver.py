@@ -6,7 +6,6 @@ directory is whole, and submitting the same job again continues it.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -15,21 +14,24 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import SerializeAsAny
+from upath import UPath
 
 from moodscale.config import Config, ConfigError, by_kind, validate
 from moodscale.models.lora import ADAPTER_FILE
 from moodscale.prepare.manifest import Manifest
 from moodscale.recipes.base import RecipeConfig
+from moodscale.storage import Place, is_local, location, write_bytes
 from moodscale.tracking.base import RunSpec, RunStatus, Tracker
+from moodscale.tracking.journal import JournalView
 from moodscale.tracking.sync import JournalSync
 from moodscale.train import checkpoint
 from moodscale.train.cluster import connect
 from moodscale.train.config import OptimConfig, TrainConfig
 from moodscale.train.failures import TrainingFailedError, describe
+from moodscale.train.lock import alone
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +52,12 @@ class TrainJob(Config):
     train: TrainConfig
 
     @property
-    def directory(self) -> Path:
-        return Path(self.run_dir)
+    def directory(self) -> UPath:
+        return location(self.run_dir)
 
     def store(self) -> checkpoint.CheckpointStore:
         settings = self.train.checkpoints
-        return checkpoint.CheckpointStore(self.directory / CHECKPOINTS, settings.keep, settings.metric)
+        return checkpoint.checkpoint_store(self.directory / CHECKPOINTS, settings.keep, settings.metric)
 
     def is_finished(self) -> bool:
         newest = self.store().latest()
@@ -85,12 +87,12 @@ def train(job: TrainJob, tracker: Tracker, spec: RunSpec) -> TrainSummary:
         ValueError: the manifest is broken, or has one person in two splits.
         TrainingFailedError: the workers failed more often than ``train.max_failures``; names the first cause.
     """
-    with _alone(job):
+    with alone(job.directory):
         return _train(job, tracker, spec)
 
 
 def _train(job: TrainJob, tracker: Tracker, spec: RunSpec) -> TrainSummary:
-    manifest = Manifest.open(Path(job.manifest))
+    manifest = Manifest.open(job.manifest)
     manifest.check_people_disjoint()
     already = job.is_finished()
     _claim_directory(job, manifest.hash)
@@ -108,7 +110,8 @@ def _train(job: TrainJob, tracker: Tracker, spec: RunSpec) -> TrainSummary:
             if not already:
                 _fit(job)
         summary = _summary(job, run_id, already)
-        tracker.log_artifact(Path(summary.best_checkpoint) / ADAPTER_FILE, "adapter")
+        with job.store().file(location(summary.best_checkpoint), ADAPTER_FILE) as adapter:
+            tracker.log_artifact(adapter, "adapter")
         status = RunStatus.FINISHED
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, `ray job stop`: somebody wanted it
         status = RunStatus.KILLED
@@ -116,28 +119,6 @@ def _train(job: TrainJob, tracker: Tracker, spec: RunSpec) -> TrainSummary:
     finally:
         tracker.finish(status)
     return summary
-
-
-@contextmanager
-def _alone(job: TrainJob) -> Iterator[None]:
-    """One driver a run: the same job submitted twice would write one directory from two sides.
-
-    The lock is the process' own, so a killed driver leaves none behind.
-    """
-    job.directory.mkdir(parents=True, exist_ok=True)
-    with (job.directory / ".driver.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise ConfigError(
-                f"{job.run_dir} is being trained already ({file.read().strip() or 'by another process'}); "
-                "wait for that job, stop it, or choose another name"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()}, job {os.environ.get('RAY_JOB_ID') or 'local'}\n")
-        file.flush()
-        yield
 
 
 def _summary(job: TrainJob, run_id: str, already: bool) -> TrainSummary:
@@ -168,8 +149,7 @@ def _claim_directory(job: TrainJob, manifest_hash: str) -> None:
                 "Choose another name, or remove the directory to start over"
             )
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1))
+    write_bytes(path, json.dumps(content, indent=1).encode())
 
 
 def _identity(job: TrainJob) -> dict[str, Any]:
@@ -193,12 +173,16 @@ def _differences(before: Any, after: Any, prefix: str = "") -> Iterator[str]:
 @contextmanager
 def _syncing(job: TrainJob, tracker: Tracker) -> Iterator[None]:
     """Metrics go to the tracker up to the last committed checkpoint, in the background."""
-    sync = JournalSync(tracker, job.directory / JOURNAL, committed_step=_committed(job)).start()
+    journal = JournalView(job.directory / JOURNAL)
+    step = _committed(job)
+    journal.refresh()
+    sync = JournalSync(tracker, journal.path, committed_step=step).start()
     done = threading.Event()
 
     def follow() -> None:
+        seen: int | None = step
         while not done.wait(2.0):
-            sync.commit(_committed(job))
+            seen = _publish(job, journal, sync, seen)
 
     follower = threading.Thread(target=follow, name="committed-steps", daemon=True)
     follower.start()
@@ -207,14 +191,26 @@ def _syncing(job: TrainJob, tracker: Tracker) -> Iterator[None]:
     finally:
         done.set()
         follower.join()
-        sync.commit(_committed(job))
+        _publish(job, journal, sync, seen=None)
         sync.stop()
 
 
+def _publish(job: TrainJob, journal: JournalView, sync: JournalSync, seen: int | None) -> int | None:
+    """Let points up to the newest checkpoint pass; returns that checkpoint's step."""
+    try:
+        step = _committed(job)
+        if step != seen:
+            journal.refresh()  # after the look at the checkpoints: it then holds at least what they cover
+        sync.commit(step)
+        return step
+    except Exception as error:
+        # Storage that is away for a while must not end a run that needs it no earlier than its next checkpoint.
+        logger.warning("metrics wait in the journal: %s", type(error).__name__)
+        return None
+
+
 def _committed(job: TrainJob) -> int:
-    """Step of the newest checkpoint directory; its name says it, no hash is checked here."""
-    names = sorted(path.name for path in (job.directory / CHECKPOINTS).glob("step-*"))
-    return int(names[-1].removeprefix("step-")) if names else -1
+    return job.store().newest_step()
 
 
 def _fit(job: TrainJob) -> None:
@@ -237,7 +233,7 @@ def _fit(job: TrainJob) -> None:
         torch_config=TorchConfig(backend="nccl" if train_config.use_gpu else "gloo"),
         run_config=RunConfig(
             name=f"{job.name}-workers",
-            storage_path=str(job.directory.absolute() / "ray"),
+            **_ray_storage(job.directory / "ray"),
             failure_config=FailureConfig(max_failures=train_config.max_failures),
             logging_config=LoggingConfig(log_level="WARNING"),
             callbacks=[SayWhy()],
@@ -257,13 +253,23 @@ def _fit(job: TrainJob) -> None:
     )
 
 
+def _ray_storage(directory: Place) -> dict[str, Any]:
+    """Where Ray Train keeps its own books: beside the run, through the same file system and its credentials."""
+    if is_local(directory):
+        return {"storage_path": str(directory)}
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    assert isinstance(directory, UPath)
+    return {"storage_path": directory.path, "storage_filesystem": PyFileSystem(FSSpecHandler(directory.fs))}
+
+
 def worker_main(config: dict[str, Any]) -> None:
     """One rank: build, resume, run."""
     import ray.train
     import torch
 
     from moodscale.tracking.console import Progress
-    from moodscale.tracking.journal import JournalWriter, truncate
+    from moodscale.tracking.journal import open_journal
     from moodscale.train import loop
     from moodscale.train.engine import DTYPES, Engine
     from moodscale.train.stream import ClipLoader, RayStream
@@ -273,10 +279,10 @@ def worker_main(config: dict[str, Any]) -> None:
     rank = context.get_world_rank()
     _quiet(rank)
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
-    manifest = Manifest.open(Path(job.manifest))
+    manifest = Manifest.open(job.manifest)
     recipe = job.recipe.build()
     model = recipe.build_model(DTYPES[job.train.engine.precision], job.train.engine.gradient_checkpointing)
-    cache = str(Path(job.manifest) / "features" / job.recipe.fingerprint()) if job.train.cache_features else None
+    cache = str(manifest.path / "features" / job.recipe.fingerprint()) if job.train.cache_features else None
     stream = RayStream(
         ClipLoader(manifest.roots, recipe.features(), cache),
         cpus=job.train.data_cpus / job.train.num_workers,
@@ -286,8 +292,7 @@ def worker_main(config: dict[str, Any]) -> None:
     recorder = None
     if rank == 0:
         newest = store.latest()
-        truncate(job.directory / JOURNAL, after_step=newest.position.step if newest else -1)
-        recorder = JournalWriter(job.directory / JOURNAL)
+        recorder = open_journal(job.directory / JOURNAL, after_step=newest.position.step if newest else -1)
     progress = Progress(every_s=job.train.log_every_s) if rank == 0 else None
     loop.run(
         loop.Job(

@@ -116,14 +116,14 @@ class _Loop:
                 "use another name for another run"
             )
         if position.world_size == self.engine.world_size:
-            self.engine.load(checkpoint.path)
+            self.engine.load(self.job.store.fetch(checkpoint))
         else:
             logger.warning(
                 "checkpoint of %d workers, now %d: weights are kept, the optimizer starts fresh",
                 position.world_size,
                 self.engine.world_size,
             )
-            self.engine.load_adapter(checkpoint.path)
+            self.engine.load_adapter(self.job.store.fetch(checkpoint))
             position = replace(position, world_size=self.engine.world_size)
         logger.info("resuming after step %d of %d", position.step, self.total_steps)
         return _State(position, dict(checkpoint.metrics))
@@ -270,17 +270,18 @@ class _Loop:
 
     def _checkpoint(self, state: _State) -> None:
         store, position = self.job.store, state.position
-        staging = store.staging(position.step)
+        published: list[Any] = [None] * self.engine.world_size
         try:
             if self.job.recorder is not None:
                 self.job.recorder.commit()
             if self.engine.rank == 0:
                 store.prepare(position.step)
             dist.barrier()
-            self.engine.save(staging)
-            dist.barrier()
+            self.engine.save(store.staging(position.step))
+            dist.all_gather_object(published, store.publish(position.step))  # also waits until every rank has written
             if self.engine.rank == 0:
-                store.commit(position, state.metrics)
+                files = {name: facts for part in published for name, facts in part.items()}
+                store.commit(position, state.metrics, files)
         except OSError as error:
-            raise explain_write_error(error, store.directory) from None
+            raise explain_write_error(error, store.written_to) from None
         dist.barrier()

@@ -6,18 +6,19 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from upath import UPath
 
 from moodscale.config import validate
 from moodscale.models.lora import ADAPTER_FILE, apply_adapter, load_adapter
 from moodscale.prepare.manifest import Manifest
 from moodscale.recipes.base import Score
 from moodscale.schema import Split
+from moodscale.storage import Place, display, location, write_table
 from moodscale.train.cluster import connect
 from moodscale.train.driver import TrainJob
 from moodscale.train.engine import DTYPES
@@ -41,7 +42,9 @@ class ClipScorer:
         self.dtype = DTYPES[parsed.train.engine.precision]
         self.recipe = parsed.recipe.build()
         self.model = self.recipe.build_model(self.dtype)
-        apply_adapter(self.model, load_adapter(Path(adapter)))
+        place = location(adapter)
+        with parsed.store().file(place.parent, place.name) as path:
+            apply_adapter(self.model, load_adapter(path))
         self.model.to(self.device).eval()
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -64,13 +67,13 @@ class ClipScorer:
         )
 
 
-def model_version(name: str, checkpoint: Path) -> str:
+def model_version(name: str, checkpoint: Place) -> str:
     """Name, step and adapter hash: two models never share one."""
     digest = hashlib.sha256((checkpoint / ADAPTER_FILE).read_bytes()).hexdigest()
     return f"{name}@{checkpoint.name}:{digest[:12]}"
 
 
-def predict(job: TrainJob, splits: Sequence[Split] = DEFAULT_SPLITS) -> Path:
+def predict(job: TrainJob, splits: Sequence[Split] = DEFAULT_SPLITS) -> UPath:
     """Score the splits with the best checkpoint; a table of the same model and manifest is kept as it is.
 
     Returns:
@@ -81,30 +84,29 @@ def predict(job: TrainJob, splits: Sequence[Split] = DEFAULT_SPLITS) -> Path:
     best = job.store().best() or job.store().latest()
     if best is None:
         raise ValueError(f"{job.run_dir} has no checkpoint; run `moodscale train` first")
-    manifest = Manifest.open(Path(job.manifest))
+    manifest = Manifest.open(job.manifest)
     manifest.check_people_disjoint()
     version = model_version(job.name, best.path)
     made_from = {"model_version": version, "manifest": manifest.hash, "splits": [str(split) for split in splits]}
     path = job.directory / PREDICTIONS
     if path.is_file() and _made_from(path) == made_from:
-        logger.info("%s already holds the scores of %s", path, version)
+        logger.info("%s already holds the scores of %s", display(path), version)
         return path
     clips = pa.concat_tables([manifest.clips(split, reader="predict") for split in splits])
-    scores = _score(job, clips, manifest, best.path / ADAPTER_FILE)
+    scores = _score(job, clips, manifest, str(best.path / ADAPTER_FILE))
     table = prediction_table(clips.to_pylist(), scores, version)
-    partial = path.with_suffix(".partial")
-    pq.write_table(table.replace_schema_metadata({"moodscale": json.dumps(made_from)}), partial)
-    partial.replace(path)
+    write_table(path, table.replace_schema_metadata({"moodscale": json.dumps(made_from)}))
     logger.info("scored %d clips with %s", len(table), version)
     return path
 
 
-def _made_from(path: Path) -> Any:
-    metadata = pq.read_schema(path).metadata or {}
+def _made_from(path: UPath) -> Any:
+    with path.open("rb") as stream:
+        metadata = pq.read_schema(stream).metadata or {}
     return json.loads(metadata.get(b"moodscale", b"null"))
 
 
-def _score(job: TrainJob, clips: pa.Table, manifest: Manifest, adapter: Path) -> list[Score]:
+def _score(job: TrainJob, clips: pa.Table, manifest: Manifest, adapter: str) -> list[Score]:
     import ray.data
 
     connect(job.train)
@@ -121,7 +123,7 @@ def _score(job: TrainJob, clips: pa.Table, manifest: Manifest, adapter: Path) ->
         num_cpus=1,
     ).map_batches(
         ClipScorer,
-        fn_constructor_args=(job.to_json(), str(adapter)),
+        fn_constructor_args=(job.to_json(), adapter),
         batch_format="pyarrow",
         batch_size=size,
         compute=ray.data.ActorPoolStrategy(size=job.train.num_workers),

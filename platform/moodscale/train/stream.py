@@ -6,22 +6,24 @@ with a free CPU. Both read windows of files: no row ever carries a waveform.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import logging
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+from upath import UPath
 
 from moodscale.prepare.audio import read_clip
 from moodscale.recipes.base import Features, Row
 from moodscale.schema import CorpusError
+from moodscale.storage import Place, location, writing
 
 Array = np.ndarray[Any, Any]
 
@@ -36,23 +38,21 @@ class Stream(Protocol):
 class ClipLoader:
     """One clip's features: decoded, transformed, and kept on disk where a cache is named. Picklable."""
 
-    roots: Mapping[str, Path]
+    roots: Mapping[str, Place]
     transform: Features
     cache: str | None = None
-    """Directory of cached features; fp16, so the first epoch rounds as the later ones do."""
+    """Directory or URI of cached features; fp16, so the first epoch rounds as the later ones do."""
 
     def __call__(self, row: Row) -> Array:
         if self.cache is None:
             return self._computed(row)
         path = self._cached_path(row)
-        if path.is_file():
-            cached: Array = np.load(path, allow_pickle=False)
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
+            cached: Array = np.load(io.BytesIO(stream.read()), allow_pickle=False)
             return cached.astype(np.float32)
         features = self._computed(row).astype(np.float16)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial.npy")
-        np.save(partial, features, allow_pickle=False)
-        partial.replace(path)
+        with writing(path) as stream:
+            np.save(stream, features, allow_pickle=False)
         return features.astype(np.float32)
 
     def _computed(self, row: Row) -> Array:
@@ -62,10 +62,10 @@ class ClipLoader:
         except CorpusError as error:
             raise CorpusError(f"clip {row['clip_id']}: {error}") from None
 
-    def _cached_path(self, row: Row) -> Path:
+    def _cached_path(self, row: Row) -> UPath:
         assert self.cache is not None
         digest = hashlib.sha256(str(row["clip_id"]).encode()).hexdigest()
-        return Path(self.cache) / digest[:2] / f"{digest}.npy"
+        return location(self.cache) / digest[:2] / f"{digest}.npy"
 
 
 class LocalStream:
