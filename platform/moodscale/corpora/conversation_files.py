@@ -1,0 +1,271 @@
+"""Files of conversations: what is in them is found in one bounded pass, and read again by its place.
+
+A file may be damaged or hostile. A line is never held beyond ``MAX_LINE_BYTES``, so one of gigabytes costs time and
+no memory; what cannot be used is named by file and line, and what stands in it is never shown.
+"""
+
+from __future__ import annotations
+
+import abc
+import io
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import indexed_gzip
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from moodscale.corpora.reading.paths import AnyPath, why
+from moodscale.corpora.reading.streams import open_file
+from moodscale.schema import CorpusError
+from moodscale.storage import is_local
+
+MAX_LINE_BYTES = 16 * 2**20
+"""A conversation of a thousand long messages has about 2 MB."""
+MAX_RATIO = 200
+"""Unpacked over packed size of a ``.jsonl.gz``, above ``RATIO_SLACK_BYTES``. Chats pack about 5:1."""
+RATIO_SLACK_BYTES = 16 * 2**20
+MAX_ROW_GROUP_BYTES = 2**30
+_KEPT_ROW_GROUP_BYTES = 2**28
+_SPACING_BYTES = 4 * 2**20
+_DAMAGED = (OSError, EOFError, ValueError, indexed_gzip.ZranError, pa.ArrowException)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a conversation stands.
+
+    Attributes:
+        number: of its line or row, from 1.
+        at, num_bytes: in a file of lines, unpacked; for Parquet, its row group and its row there.
+    """
+
+    number: int
+    at: int
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """A conversation at its place; or, without values, why there is none."""
+
+    place: Place
+    values: dict[str, Any] | None = field(repr=False)
+    problem: str = ""
+
+
+class ConversationFile(abc.ABC):
+    """A file of conversations, each a mapping of names to JSON values."""
+
+    def __init__(self, path: AnyPath, name: str) -> None:
+        self.path = path
+        self.name = name
+
+    @abc.abstractmethod
+    def scan(self) -> Iterator[Found]:
+        """Everything in order; messages may be left out.
+
+        Raises:
+            CorpusError: the file as a whole cannot be used.
+        """
+
+    @abc.abstractmethod
+    def read(self, places: Sequence[Place]) -> Iterator[Found]:
+        """What stands at places that a scan found.
+
+        Raises:
+            CorpusError: the file has changed since, or cannot be read.
+        """
+
+    def _unreadable(self, error: BaseException) -> CorpusError:
+        reason = why(error) if isinstance(error, OSError) and not isinstance(error, pa.ArrowException) else "damaged"
+        return CorpusError(f"{self.name}: cannot be read ({reason}); fetch it again")
+
+
+class LinesFile(ConversationFile):
+    """JSON Lines, plain or packed with gzip. Packed lines are reached by seek points every 4 MiB, made in the scan."""
+
+    def __init__(self, path: AnyPath, name: str) -> None:
+        super().__init__(path, name)
+        self.packed = name.endswith(".gz")
+        self._points = b""
+
+    def scan(self) -> Iterator[Found]:
+        number = 0
+        with self._opened() as (stream, packed_bytes):
+            while True:
+                at = stream.tell()
+                if self.packed and at > RATIO_SLACK_BYTES and at > MAX_RATIO * packed_bytes:
+                    raise CorpusError(f"{self.name}: unpacks to more than {MAX_RATIO} times its size: refused")
+                line = stream.readline(MAX_LINE_BYTES + 1)
+                if not line:
+                    break
+                number += 1
+                num_bytes = len(line)
+                if num_bytes > MAX_LINE_BYTES:
+                    self._skip_line(stream, packed_bytes)
+                    yield Found(Place(number, at, 0), None, f"longer than {MAX_LINE_BYTES:,} bytes")
+                elif line.strip():
+                    values, problem = _decode(line)
+                    yield Found(Place(number, at, num_bytes), values, problem)
+
+    def read(self, places: Sequence[Place]) -> Iterator[Found]:
+        for place, line in zip(places, self._lines(places), strict=True):
+            values, problem = _decode(line)
+            yield Found(place, values, problem)
+
+    def _lines(self, places: Sequence[Place]) -> Iterator[bytes]:
+        if not self.packed and not is_local(self.path):
+            # One request a line: a block of a megabyte around each would fetch the file many times over.
+            fs, where = self.path.fs, self.path.path  # type: ignore[union-attr]
+            try:
+                yield from (fs.cat_file(where, start=one.at, end=one.at + one.num_bytes) for one in places)
+            except _DAMAGED as error:
+                raise self._unreadable(error) from None
+            return
+        with self._opened() as (stream, _):
+            for place in places:
+                stream.seek(place.at)
+                yield stream.read(place.num_bytes)
+
+    def _skip_line(self, stream: Any, packed_bytes: int) -> None:
+        while piece := stream.readline(MAX_LINE_BYTES):
+            if piece.endswith(b"\n"):
+                return
+            if self.packed and stream.tell() > MAX_RATIO * packed_bytes:
+                raise CorpusError(f"{self.name}: unpacks to more than {MAX_RATIO} times its size: refused")
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Any, int]]:
+        """The unpacked lines, and the size of the file."""
+        try:
+            with open_file(self.path) as file:
+                size = file.seek(0, io.SEEK_END)
+                file.seek(0)
+                if not self.packed:
+                    buffered = isinstance(file, io.BufferedIOBase)
+                    yield (file if buffered else io.BufferedReader(file, 2**20)), size  # type: ignore[type-var]
+                    return
+                with indexed_gzip.IndexedGzipFile(fileobj=file, spacing=_SPACING_BYTES) as unpacked:
+                    if self._points:
+                        unpacked.import_index(fileobj=io.BytesIO(self._points))
+                    yield io.BufferedReader(unpacked, 2**20), size
+                    if not self._points:
+                        points = io.BytesIO()
+                        unpacked.export_index(fileobj=points)
+                        self._points = points.getvalue()
+        except CorpusError:
+            raise
+        except _DAMAGED as error:
+            raise self._unreadable(error) from None
+
+
+class ParquetFile(ConversationFile):
+    """Parquet. A row is read with its whole row group, of which the last few are kept: where one user's rows lie all
+    over a large file, sort it by ``user_id``."""
+
+    def __init__(self, path: AnyPath, name: str) -> None:
+        super().__init__(path, name)
+        self._kept: OrderedDict[int, pa.Table] = OrderedDict()
+
+    def scan(self) -> Iterator[Found]:
+        with self._opened() as parquet:
+            number = 0
+            for group in range(parquet.num_row_groups):
+                rows = parquet.read_row_group(group, columns=["user_id", "conversation_id", "started_at"])
+                for row, values in enumerate(rows.to_pylist()):
+                    number += 1
+                    yield Found(Place(number, group, row), values)
+
+    def read(self, places: Sequence[Place]) -> Iterator[Found]:
+        for place in places:
+            rows = self._row_group(place.at)
+            if place.num_bytes >= rows.num_rows:
+                raise CorpusError(f"{self.name}: has changed while it was read; start again")
+            yield Found(place, rows.slice(place.num_bytes, 1).to_pylist()[0])
+
+    def _row_group(self, group: int) -> pa.Table:
+        if group not in self._kept:
+            with self._opened() as parquet:
+                self._kept[group] = parquet.read_row_group(group, columns=list(_COLUMNS))
+            while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > _KEPT_ROW_GROUP_BYTES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(group)
+        return self._kept[group]
+
+    @contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
+        try:
+            with open_file(self.path) as file:
+                parquet = pq.ParquetFile(file)
+                self._check(parquet)
+                yield parquet
+        except CorpusError:
+            raise
+        except (*_DAMAGED, KeyError) as error:
+            raise self._unreadable(error) from None
+
+    def _check(self, parquet: pq.ParquetFile) -> None:
+        schema = parquet.schema_arrow
+        for column, (is_fitting, wanted) in _COLUMNS.items():
+            if column not in schema.names:
+                raise CorpusError(f"{self.name}: column {column} is missing; it must be {wanted}")
+            if not is_fitting(schema.field(column).type):
+                raise CorpusError(f"{self.name}: column {column} has another type than {wanted}; write it as that")
+        for group in range(parquet.num_row_groups):
+            num_bytes = parquet.metadata.row_group(group).total_byte_size
+            if num_bytes > MAX_ROW_GROUP_BYTES:
+                raise CorpusError(
+                    f"{self.name}: row group {group} has {num_bytes:,} bytes, above {MAX_ROW_GROUP_BYTES:,}; write it "
+                    "with smaller row groups"
+                )
+
+
+def open_conversations(path: AnyPath, name: str) -> ConversationFile:
+    """The file by the end of its name."""
+    return ParquetFile(path, name) if name.endswith(".parquet") else LinesFile(path, name)
+
+
+def _decode(line: bytes) -> tuple[dict[str, Any] | None, str]:
+    try:
+        values = json.loads(line.removeprefix(b"\xef\xbb\xbf").decode("utf-8"))
+    except UnicodeDecodeError:
+        return None, "not UTF-8"
+    except RecursionError:
+        return None, "nested too deeply"
+    except (ValueError, MemoryError):
+        return None, "not JSON"
+    if not isinstance(values, dict):
+        return None, "no JSON object"
+    return values, ""
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_id(kind: pa.DataType) -> bool:
+    return _is_text(kind) or bool(pa.types.is_integer(kind))
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return _is_text(kind) or bool(pa.types.is_timestamp(kind))
+
+
+def _is_messages(kind: pa.DataType) -> bool:
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
+        return False
+    fields = {one.name: one.type for one in kind.value_type}
+    return _is_text(fields.get("role", pa.null())) and _is_text(fields.get("content", pa.null()))
+
+
+_COLUMNS = {
+    "user_id": (_is_id, "text"),
+    "conversation_id": (_is_id, "text"),
+    "started_at": (_is_time, "text (ISO 8601) or a timestamp"),
+    "messages": (_is_messages, "a list of {role: text, content: text, at: text}"),
+}
