@@ -63,9 +63,10 @@ class Acoustics:
 
 def analyse(audio: FloatArray, hop_s: float) -> Acoustics:
     """Measure samples [N] at 16 kHz. At least one frame, however short the recording."""
-    num_frames = max(1, int(len(audio) / SAMPLE_RATE_HZ / hop_s))
+    # Rounded first: 0.29 / 0.01 is a little less than 29.
+    num_frames = max(1, int(round(len(audio) / SAMPLE_RATE_HZ / hop_s, 6)))
     padded = np.concatenate([audio, np.zeros(_FRAME, dtype=np.float32)])
-    starts = np.minimum((np.arange(num_frames) * hop_s * SAMPLE_RATE_HZ).astype(np.int64), len(padded) - _FRAME)
+    starts = np.minimum(np.rint(np.arange(num_frames) * hop_s * SAMPLE_RATE_HZ).astype(np.int64), len(padded) - _FRAME)
     chunks = [
         _analyse_chunk(padded, starts[first : first + _CHUNK_FRAMES])
         for first in range(0, num_frames, _CHUNK_FRAMES)

@@ -117,12 +117,15 @@ def choose_ids(num_participants: int) -> list[int]:
 def split_people(people: Sequence[Person], seed: int) -> dict[int, str]:
     """Split by id: the test split is all automatic, the others are mixed; the depressed are spread alike."""
     rng = np.random.default_rng([seed, 0, _SPLIT_STREAM])
-    order = [people[index] for index in rng.permutation(len(people))]
+
+    def shuffled(some: Sequence[Person]) -> list[Person]:
+        return [some[index] for index in rng.permutation(len(some))]
+
     num_dev, num_test = (round(len(people) * size / sum(_SPLIT_SIZES)) for size in _SPLIT_SIZES[1:])
-    automatic = [person for person in order if person.interview_id >= FIRST_AUTOMATIC_ID]
-    test = {person.interview_id for person in take_stratified(automatic, num_test)}
-    rest = [person for person in order if person.interview_id not in test]
-    dev = {person.interview_id for person in take_stratified(rest, num_dev)}
+    automatic = [person for person in people if person.interview_id >= FIRST_AUTOMATIC_ID]
+    test = {person.interview_id for person in take_stratified(shuffled(automatic), num_test)}
+    rest = [person for person in people if person.interview_id not in test]
+    dev = {person.interview_id for person in take_stratified(shuffled(rest), num_dev)}
     return {
         person.interview_id: "test" if person.interview_id in test else "dev" if person.interview_id in dev else "train"
         for person in people
