@@ -35,6 +35,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from bench_prepare import PeakMemory, start_ray
+
 from moodscale.config import validate
 from moodscale.features.config import ExtractConfig
 from moodscale.features.driver import ExtractSummary, extract

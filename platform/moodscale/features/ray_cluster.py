@@ -5,6 +5,7 @@ Rows are a few names and hashes in either direction: no waveform and no feature 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from moodscale.features.plan import Group
 from moodscale.features.worker import Line, Work, Worker
 from moodscale.schema import CorpusError
 
-ACTOR_MEMORY_BYTES = 600 * 2**20
+ACTOR_MEMORY_BYTES = 800 * 2**20
 """What an actor may need beside its model: an interpreter with torch, and three groups of windows."""
 TASK_MEMORY_BYTES = 400 * 2**20
 _CALLS_AN_ACTOR = 8
@@ -172,5 +173,10 @@ def _causes() -> Iterator[None]:
 
 
 def _keep_quiet(context: Any) -> None:
+    """Progress has its own line; Ray Data's file in the session directory goes on holding everything."""
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.issue_detectors_config.detectors = []
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.ERROR)

@@ -98,7 +98,10 @@ def test_a_layer_that_the_model_lacks_is_refused_with_what_it_has(layer: Any) ->
 
 
 def test_a_window_too_short_for_a_frame_has_none() -> None:
-    for features in (extractor(build("hubert", "group")).extract([noise(100), noise(4_000)]), LogMel(80, True).extract([noise(100)])):
+    for features in (
+        extractor(build("hubert", "group")).extract([noise(100), noise(4_000)]),
+        LogMel(80, True).extract([noise(100)]),
+    ):
         assert features[0].shape[0] == 0
 
 
@@ -164,7 +167,12 @@ def key(**changes: Any) -> str:
 def test_whatever_decides_a_value_changes_the_key() -> None:
     base = key()
     assert base == key()
-    changed = [key(layer=1), key(layer=[1.0, 0.0, 1.0]), key(dtype="bfloat16"), key(model={"source": "random", "init_seed": 1})]
+    changed = [
+        key(layer=1),
+        key(layer=[1.0, 0.0, 1.0]),
+        key(dtype="bfloat16"),
+        key(model={"source": "random", "init_seed": 1}),
+    ]
     changed += [key(sizes={**HUBERT, "feat_extract_norm": "group"}), key(architecture="wavlm")]
     assert len({base, *changed}) == 1 + len(changed)
     assert validate(LogMelConfig, {"clamp": False}).identity() != validate(LogMelConfig, {}).identity()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +30,7 @@ def test_cores_cover_a_recording_once_and_inputs_stay_inside_it(num_samples: int
     assert [window.index for window in windows] == list(range(len(windows)))
     edges = [edge for window in windows for edge in (window.start, window.stop)]
     assert edges == sorted(edges)
-    assert all(before.stop == after.start for before, after in zip(windows, windows[1:], strict=False))
+    assert all(before.stop == after.start for before, after in pairwise(windows))
     assert sum(window.stop - window.start for window in windows) == one.num_samples_16k
     for window in windows:
         assert 0 <= window.input_start <= window.start < window.stop <= window.input_stop <= one.num_samples_16k

@@ -99,7 +99,13 @@ def flip(data: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda data: data[:-9], lambda data: data[: len(data) // 2], lambda data: b"", flip, lambda data: b"x" * len(data)],
+    [
+        lambda data: data[:-9],
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        flip,
+        lambda data: b"x" * len(data),
+    ],
     ids=["cut at the end", "cut in half", "emptied", "a bit flipped", "overwritten"],
 )
 def test_a_damaged_part_is_named_and_never_read(store: FeatureStore, damage: Any) -> None:

@@ -125,7 +125,7 @@ class ColumnsEngine:
         names = group.names
         current, first_frame = 0, 0
         gathered: list[FrameBlock] = []
-        for index, block in self._by_window(group.file, len(names)):
+        for index, block in self._by_window(group.file, len(names), group.windows[-1].stop / SAMPLE_RATE_HZ):
             while current < index:
                 part = self._part(gathered, first_frame)
                 yield names[current], part
@@ -138,10 +138,10 @@ class ColumnsEngine:
             first_frame += len(part.values)
             current, gathered = current + 1, []
 
-    def _by_window(self, file: FeatureFile, num_windows: int) -> Iterator[tuple[int, FrameBlock]]:
+    def _by_window(self, file: FeatureFile, num_windows: int, duration_s: float) -> Iterator[tuple[int, FrameBlock]]:
         """Pieces of blocks with the number of their window, never going back."""
         latest_s = 0.0
-        for block in _blocks(self.roots, file):
+        for block in _blocks(self.roots, file, duration_s):
             if block.values.shape[1] != len(self.statistics.mean):
                 raise CorpusError(
                     f"{PurePosixPath(file.path).name}: {block.values.shape[1]} columns, the training files have "
@@ -168,16 +168,19 @@ class ColumnsEngine:
         return Part.of(normalised, 0.0, first_frame, valid, times_s)
 
 
-def _blocks(roots: Mapping[str, UPath], file: FeatureFile) -> Iterator[FrameBlock]:
+def _blocks(roots: Mapping[str, UPath], file: FeatureFile, duration_s: float | None = None) -> Iterator[FrameBlock]:
     """The blocks of a file that hold a frame.
 
+    Args:
+        duration_s: of the recording, where the frames' times are wanted.
     Raises:
         CorpusError: it cannot be read.
     """
     name = PurePosixPath(file.path).name
     try:
         with open_input(roots, file.root, file.path) as stream:
-            yield from (block for block in read_frames(stream, file.format) if len(block.values))
+            blocks = read_frames(stream, file.format, name=name, duration_s=duration_s)
+            yield from (block for block in blocks if len(block.values))
     except OSError as error:
         raise CorpusError(f"{name}: cannot be read ({error.strerror}); fetch it again") from None
 
