@@ -109,6 +109,15 @@ def prepare(config: ConfigArg, overrides: Overrides = None, as_json: Json = Fals
 
 
 @app.command()
+def extract(config: ConfigArg, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Manifest → features, stored once by content. Submitted again, it computes only what is missing."""
+    from moodscale import verbs
+
+    summary = verbs.extract(_load(config, overrides))
+    _finish(summary.to_json(), as_json, "\n".join(summary.lines()))
+
+
+@app.command()
 def train(config: ConfigArg, overrides: Overrides = None, as_json: Json = False) -> None:
     """Manifest → adapter. Submitted again, it resumes; finished, it says so."""
     from moodscale import verbs

@@ -10,6 +10,7 @@ from upath import UPath
 from moodscale.config import Config, by_kind
 from moodscale.corpora.base import CorpusConfig
 from moodscale.evaluate.config import EvaluateConfig
+from moodscale.features.config import ExtractConfig
 from moodscale.prepare.config import PrepareConfig
 from moodscale.recipes.base import RecipeConfig
 from moodscale.registry.config import RegistryConfig
@@ -31,6 +32,7 @@ class Experiment(Config):
     """A manifest that several experiments share; by default the experiment has its own."""
     corpus: Annotated[SerializeAsAny[CorpusConfig], by_kind("moodscale.corpora", CorpusConfig)]
     prepare: PrepareConfig = PrepareConfig()
+    features: ExtractConfig = ExtractConfig()
     recipe: Annotated[SerializeAsAny[RecipeConfig], by_kind("moodscale.recipes", RecipeConfig)]
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
@@ -41,7 +43,7 @@ class Experiment(Config):
     @model_validator(mode="after")
     def _places_are_usable(self) -> Experiment:
         # Of the whole model: a field's own error would quote its value, and that may hold what a URI must not.
-        for place in (self.storage_path, self.manifest):
+        for place in (self.storage_path, self.manifest, self.features.store):
             if place is not None:
                 location(place)
         return self
@@ -53,6 +55,11 @@ class Experiment(Config):
     @property
     def manifest_dir(self) -> UPath:
         return location(self.manifest) if self.manifest else self.run_dir / "manifest"
+
+    @property
+    def features_dir(self) -> UPath:
+        """The store of features: by default one for all experiments of the storage, since its keys are of content."""
+        return location(self.features.store) if self.features.store else location(self.storage_path) / "features"
 
     def train_job(self) -> TrainJob:
         """The part that goes to the workers."""

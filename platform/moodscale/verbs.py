@@ -19,6 +19,8 @@ from moodscale.evaluate.report.context import ReportContext
 from moodscale.evaluate.report.write import write_report
 from moodscale.evaluate.table import read_predictions
 from moodscale.experiment import Experiment
+from moodscale.features.driver import ExtractSummary
+from moodscale.features.driver import extract as extract_features
 from moodscale.prepare.driver import prepare as prepare_manifest
 from moodscale.prepare.manifest import Manifest
 from moodscale.prepare.summary import ManifestSummary
@@ -48,6 +50,13 @@ def prepare(experiment: Experiment) -> ManifestSummary:
     """Interviews → manifest."""
     check_reachable(experiment.manifest_dir)
     return prepare_manifest(experiment.corpus, experiment.prepare, str(experiment.manifest_dir))
+
+
+def extract(experiment: Experiment) -> ExtractSummary:
+    """Manifest → features in their store."""
+    check_reachable(experiment.features_dir)
+    manifest = Manifest.open(str(experiment.manifest_dir))
+    return extract_features(manifest, experiment.features, str(experiment.features_dir))
 
 
 def train(experiment: Experiment) -> TrainSummary:
