@@ -9,11 +9,10 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from moodscale.corpora.reading.paths import AnyPath, check_relative, why
 from moodscale.corpora.reading.streams import open_file
@@ -79,14 +78,22 @@ class SafeZip:
         Raises:
             CorpusError: there are several.
         """
-        found = [
-            name
-            for name in self._members
-            if PurePosixPath(name).name == basename and PurePosixPath(name).parts[0] != "__MACOSX"
-        ]
-        if len(found) > 1:
-            raise CorpusError(f"{self.path.name}: {basename} is in it {len(found)} times; keep one")
-        return found[0] if found else None
+        return find_member(self._members, basename, self.path.name)
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        """A seekable stream of a member; going back reads it again from its start.
+
+        Raises:
+            CorpusError: there is none of that name, or it is damaged.
+        """
+        if name not in self._members:
+            raise CorpusError(f"{self.path.name}: no {name!r} in it; is it the archive that the table was made from?")
+        try:
+            with self._zip.open(self._members[name]) as member:
+                yield cast(BinaryIO, member)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+            raise CorpusError(f"{self.path.name}: {name} is damaged; fetch it again") from None
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """A small member whole.
@@ -143,6 +150,23 @@ class SafeZip:
         if info.filename in self._members:
             raise refuse("is in it twice")
         self._members[info.filename] = info
+
+
+def is_zip(name: str) -> bool:
+    """Whether a file is a zip by its name."""
+    return name.lower().endswith(".zip")
+
+
+def find_member(names: Iterable[str], basename: str, archive: str) -> str | None:
+    """The member of that file name, at the top or in a folder; ``__MACOSX`` does not count.
+
+    Raises:
+        CorpusError: there are several.
+    """
+    found = [name for name in names if name.rpartition("/")[2] == basename and not name.startswith("__MACOSX/")]
+    if len(found) > 1:
+        raise CorpusError(f"{archive}: {basename} is in it {len(found)} times; keep one")
+    return found[0] if found else None
 
 
 def _check_directory_size(file: BinaryIO, path: AnyPath) -> None:

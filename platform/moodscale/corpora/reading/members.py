@@ -1,4 +1,4 @@
-"""One way to open an input file: on local disk or object storage, by itself or as a member of a tar.
+"""One way to open an input file: on local disk or object storage, by itself or as a member of an archive.
 
 A member's path is ``archive!member``, e.g. ``data/300_P.tar.gz!300_P/300_AUDIO.wav``.
 """
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from moodscale.corpora.base import MANIFEST_ROOT
+from moodscale.corpora.reading.archives import SafeZip, is_zip
 from moodscale.corpora.reading.paths import AnyPath, check_relative, resolve
 from moodscale.corpora.reading.streams import open_file
 from moodscale.corpora.reading.tars import SafeTar, TarIndex, TarMember, fingerprint, is_tar
@@ -46,7 +47,7 @@ def split_member(path: str) -> tuple[str, str | None]:
     """A path's archive and member; ``None`` where it is a file by itself. A ``!`` elsewhere in a name means nothing."""
     at = path.find(_MEMBER)
     while at >= 0:
-        if is_tar(path[:at]):
+        if is_tar(path[:at]) or is_zip(path[:at]):
             return path[:at], path[at + 1 :]
         at = path.find(_MEMBER, at + 1)
     return path, None
@@ -73,17 +74,20 @@ def open_input(roots: Mapping[str, AnyPath], root: str, path: str) -> Iterator[B
             yield stream
         return
     check_relative(member)
+    if is_zip(archive):
+        with SafeZip(where) as packed, packed.open(member) as stream:
+            yield stream
+        return
     manifest = roots.get(MANIFEST_ROOT)
     with open_tar(where, None if manifest is None else manifest / INDEX_DIR).open(member) as stream:
         yield stream
 
 
-def open_tar(path: AnyPath, index_dir: AnyPath | None = None, save: bool = False) -> SafeTar:
+def open_tar(path: AnyPath, index_dir: AnyPath | None = None) -> SafeTar:
     """An archive, opened once a process and kept while it is among the last few.
 
     Args:
-        index_dir: where its seek points lie, or are to lie.
-        save: whether to write them there, where they are not yet.
+        index_dir: where its seek points lie; they are written there where they are not yet.
     Raises:
         CorpusError, OSError: see ``SafeTar``.
     """
@@ -94,11 +98,14 @@ def open_tar(path: AnyPath, index_dir: AnyPath | None = None, save: bool = False
         found = _open.get(key)
         if found is not None:
             _open.move_to_end(key)
-            return found
-    indexed = status.st_size >= INDEX_FROM_BYTES
-    opened = SafeTar(path, _load(path, index_dir) if indexed and index_dir is not None else None)
-    if save and indexed and index_dir is not None and not opened.was_known:
+    if status.st_size < INDEX_FROM_BYTES:
+        index_dir = None
+    opened = found or SafeTar(path, None if index_dir is None else _load(path, index_dir))
+    if index_dir is not None and not opened.was_known and str(index_dir) not in opened.saved_to:
+        opened.saved_to.add(str(index_dir))
         _save(opened.index(), index_dir)
+    if found is not None:
+        return found
     with _lock:
         _open[key] = opened
         while len(_open) > NUM_KEPT_OPEN:
@@ -113,8 +120,12 @@ def _save(index: TarIndex, index_dir: AnyPath) -> None:
         "sha256": hashlib.sha256(index.points).hexdigest(),
         "members": [[name, member.offset, member.size] for name, member in index.members.items()],
     }
-    write_bytes(index_dir / f"{index.fingerprint}.gzidx", index.points)
-    write_bytes(index_dir / f"{index.fingerprint}.json", json.dumps(table).encode())
+    try:
+        write_bytes(index_dir / f"{index.fingerprint}.gzidx", index.points)
+        write_bytes(index_dir / f"{index.fingerprint}.json", json.dumps(table).encode())
+    except OSError as error:
+        # It saves time and nothing else: a manifest that cannot be written to is read all the same.
+        log.info("%s: the index of an archive could not be kept (%s)", index_dir, type(error).__name__)
 
 
 def _load(path: AnyPath, index_dir: AnyPath) -> TarIndex | None:

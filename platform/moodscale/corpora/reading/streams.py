@@ -16,8 +16,8 @@ from moodscale.storage import is_local
 
 FIRST_BLOCK_BYTES = 2**18
 LARGEST_BLOCK_BYTES = 2**22
-"""A block is fetched at once. It doubles while reading goes on where it stopped, and is small again after a jump:
-a clip costs little, and a whole pass few fetches."""
+"""A block is fetched at once. It grows fourfold while reading goes on where it stopped, and is small again after a
+jump: a clip costs little, and a whole pass few fetches."""
 
 
 class BlockStream(io.RawIOBase):
@@ -63,7 +63,7 @@ class BlockStream(io.RawIOBase):
 
     def _fetch(self) -> None:
         goes_on = self._block and self._at == self._block_at + len(self._block)
-        self._block_bytes = min(2 * self._block_bytes, LARGEST_BLOCK_BYTES) if goes_on else FIRST_BLOCK_BYTES
+        self._block_bytes = min(4 * self._block_bytes, LARGEST_BLOCK_BYTES) if goes_on else FIRST_BLOCK_BYTES
         wanted = min(self._block_bytes, self._size - self._at)
         self._block, self._block_at = b"", self._at
         if wanted <= 0 or self.failure is not None:

@@ -22,11 +22,17 @@ _BLANK = frozenset({"", "nan", "na", "n/a", "null", "none"})
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text by column name. ``name`` is the file's, for messages."""
+    """Rows of text by column name.
+
+    Attributes:
+        name: the file's, for messages.
+        padded: for each row, the columns whose cells had spaces around them.
+    """
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[dict[str, str], ...]
+    padded: tuple[tuple[str, ...], ...] = ()
 
     def __repr__(self) -> str:
         return f"Table({self.name!r}, {len(self.rows)} rows)"
@@ -64,22 +70,23 @@ def parse_table(data: bytes, name: str, required: Sequence[str], delimiter: str 
         io.StringIO(text, newline=""), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     )
     try:
-        lines = [[cell.strip() for cell in line] for line in reader]
+        raw = list(reader)
     except csv.Error:
         raise CorpusError(f"{name}: not readable as a table from line {reader.line_num} on") from None
-    if not lines:
+    if not raw:
         raise CorpusError(f"{name}: is empty; a header with {', '.join(required)} was expected")
-    columns = tuple(lines[0])
+    columns = tuple(cell.strip() for cell in raw[0])
     missing = [column for column in required if column not in columns]
     if missing:
         raise CorpusError(f"{name}: column(s) {', '.join(missing)} missing; is it the right table and delimiter?")
     width = len(columns)
-    rows = tuple(
-        dict(zip(columns, [*line[:width], *[""] * (width - len(line))], strict=True))
-        for line in lines[1:]
-        if line and any(line)
-    )
-    return Table(name, columns, rows)
+    rows, padded = [], []
+    for line in raw[1:]:
+        cells = [cell.strip() for cell in line[:width]]
+        if any(cells):
+            rows.append(dict(zip(columns, [*cells, *[""] * (width - len(cells))], strict=True)))
+            padded.append(tuple(column for column, cell in zip(columns, line, strict=False) if cell != cell.strip()))
+    return Table(name, columns, tuple(rows), tuple(padded))
 
 
 def is_blank(cell: str) -> bool:

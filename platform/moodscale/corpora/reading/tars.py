@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import indexed_gzip
 
+from moodscale.corpora.reading.archives import find_member
 from moodscale.corpora.reading.gunzip import Gunzip
 from moodscale.corpora.reading.paths import AnyPath, check_relative
 from moodscale.corpora.reading.streams import BlockStream, open_file, raising_late
@@ -95,6 +96,7 @@ class SafeTar:
             self._points = None if known is None else known.points
             self._bytes: Any = None
             self.was_known = known is not None
+            self.saved_to: set[str] = set()
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -105,6 +107,10 @@ class SafeTar:
     def names(self) -> list[str]:
         """The files in it, folders left out."""
         return list(self.members)
+
+    def find(self, basename: str) -> str | None:
+        """The member of that file name; see ``SafeZip.find``."""
+        return find_member(self.members, basename, self.path.name)
 
     def size(self, name: str) -> int:
         """Unpacked size in bytes."""

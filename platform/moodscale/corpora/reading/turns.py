@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from moodscale.schema import Turn
 
@@ -48,3 +49,39 @@ def clip_to_recording(turns: Sequence[Turn], duration_s: float) -> Cut:
     before = remove_span(turns, float("-inf"), 0.0)
     after = remove_span(before.turns, duration_s, float("inf"))
     return Cut(after.turns, before.num_dropped + after.num_dropped, before.num_trimmed + after.num_trimmed)
+
+
+@dataclass(frozen=True)
+class Separated:
+    """Turns in order, none beginning before the one before it ends.
+
+    Attributes:
+        num_backward: turns that stood after one with a later start.
+        num_overlapping: turns that ended after the next began.
+    """
+
+    turns: tuple[Turn, ...]
+    num_backward: int
+    num_overlapping: int
+
+
+def separate(turns: Sequence[Turn]) -> Separated:
+    """Sort turns of one speaker by start and clip what overlaps, so that no stretch is lost or in two of them.
+
+    A turn ends where the next begins; one that lies wholly within the one before it gives that one its words.
+    """
+    num_backward = sum(later.start_s < earlier.start_s for earlier, later in pairwise(turns))
+    kept: list[Turn] = []
+    num_overlapping = 0
+    for turn in sorted(turns, key=lambda turn: (turn.start_s, turn.stop_s)):
+        last = kept[-1] if kept else None
+        if last is None or turn.start_s >= last.stop_s:
+            kept.append(turn)
+            continue
+        num_overlapping += 1
+        if turn.stop_s <= last.stop_s or turn.start_s == last.start_s:
+            kept[-1] = replace(last, stop_s=max(last.stop_s, turn.stop_s), text=f"{last.text} {turn.text}".strip())
+        else:
+            kept[-1] = replace(last, stop_s=turn.start_s)
+            kept.append(turn)
+    return Separated(tuple(kept), num_backward, num_overlapping)
