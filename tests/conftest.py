@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from object_storage import bucket, object_storage
 from synthesised import _runners, new_runner, ray_dir, speech_corpus, whole_run
 
-__all__ = ["_runners", "new_runner", "ray_dir", "speech_corpus", "whole_run"]
+__all__ = ["_runners", "bucket", "new_runner", "object_storage", "ray_dir", "speech_corpus", "whole_run"]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

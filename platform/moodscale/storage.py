@@ -160,9 +160,13 @@ def check_reachable(path: Place) -> None:
     assert isinstance(path, UPath)
     shown, bucket = display(path), path.path.split("/", 1)[0]
     try:
-        found = path.fs.exists(bucket) and path.fs.ls(path.path, detail=False) is not None
+        # Not exists(), which takes no answer for a no. Below an empty prefix find() finds nothing.
+        with contextlib.suppress(FileNotFoundError):
+            path.fs.ls(path.path, detail=False)
+            return
+        path.fs.find(path.path)
     except FileNotFoundError:
-        found = path.fs.exists(bucket)
+        raise ConfigError(f"{shown}: there is no bucket {bucket}; make it, or correct the URI") from None
     except PermissionError:
         raise ConfigError(
             f"{shown}: access denied; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in this process' environment, "
@@ -175,8 +179,6 @@ def check_reachable(path: Place) -> None:
             f"{shown}: no answer from {endpoint} ({type(error).__name__}); check AWS_ENDPOINT_URL, the network and the "
             "credentials in the environment"
         ) from None
-    if not found:
-        raise ConfigError(f"{shown}: there is no bucket {bucket}; make it, or correct the URI")
 
 
 def upload(files: Mapping[Path, Place]) -> None:

@@ -1,6 +1,7 @@
 """A real S3 endpoint over HTTP: moto's server in a process of its own, dummy credentials in the environment.
 
-Name the fixtures in a test module: ``from object_storage import bucket, object_storage  # noqa: F401``.
+``object_storage`` is one endpoint a session, ``bucket`` one of a test's own; other processes get
+``object_storage.environment``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -97,12 +97,6 @@ def object_storage() -> Iterator[ObjectStorage]:
 def bucket(object_storage: ObjectStorage) -> UPath:
     """An empty bucket of the test's own, as a place to put things under."""
     return object_storage.new_bucket()
-
-
-def reset(storage: ObjectStorage) -> None:
-    """Forget every bucket."""
-    request = urllib.request.Request(f"{storage.endpoint}/moto-api/reset", method="POST")
-    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10).close()
 
 
 def leaks(*directories: Path, words: tuple[str, ...] = (SECRET, KEY_ID)) -> list[str]:

@@ -140,16 +140,17 @@ def _claim_directory(job: TrainJob, manifest_hash: str) -> None:
     """A run directory holds one configuration; another one under the same name is refused with what differs."""
     path = job.directory / JOB_FILE
     content = {"job": _identity(job), "manifest": manifest_hash}
-    if path.is_file():
+    try:
         before = json.loads(path.read_text())
-        changed = sorted(_differences(before, content))
-        if changed:
-            raise ConfigError(
-                f"{job.run_dir} holds a run with other settings: {', '.join(changed[:5])} differ. "
-                "Choose another name, or remove the directory to start over"
-            )
+    except FileNotFoundError:  # and not is_file(), which takes storage that does not answer for an empty one
+        write_bytes(path, json.dumps(content, indent=1).encode())
         return
-    write_bytes(path, json.dumps(content, indent=1).encode())
+    changed = sorted(_differences(before, content))
+    if changed:
+        raise ConfigError(
+            f"{job.run_dir} holds a run with other settings: {', '.join(changed[:5])} differ. "
+            "Choose another name, or remove the directory to start over"
+        )
 
 
 def _identity(job: TrainJob) -> dict[str, Any]:

@@ -8,8 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
-from moodscale.tracking.journal import JournalWriter, Position, read_from, read_journal, truncate
+from moodscale.tracking.journal import (
+    JournalView,
+    JournalWriter,
+    Position,
+    open_journal,
+    read_from,
+    read_journal,
+    truncate,
+)
 
 
 def _write(path: Path, steps: range) -> None:
@@ -143,3 +152,55 @@ def test_an_object_store_path_and_a_foreign_file_are_refused_with_the_fix(tmp_pa
     with pytest.raises(ValueError, match="not a metric journal"):
         JournalWriter(foreign)
     assert foreign.read_text() == '{"hello": 1}\n'
+
+
+def test_a_journal_on_object_storage_appears_whole_with_each_commit(bucket: UPath) -> None:
+    path = bucket / "run" / "journal.jsonl"
+    journal = open_journal(path, after_step=-1)
+    journal.append(1, {"loss": 0.5})
+    assert read_journal(path) == []
+    journal.commit()
+    journal.append(2, {"loss": float("nan")})
+    assert [point.step for point in read_journal(path)] == [1]
+    journal.commit()
+    assert [point.step for point in read_journal(str(path))] == [1, 2]
+
+
+def test_a_resumed_journal_on_object_storage_drops_the_steps_that_are_done_again(bucket: UPath) -> None:
+    path = bucket / "run" / "journal.jsonl"
+    first = open_journal(path, after_step=-1)
+    for step in range(1, 7):
+        first.append(step, {"loss": float(step)})
+    first.commit()
+    resumed = open_journal(path, after_step=3)
+    resumed.append(4, {"loss": 40.0})
+    resumed.commit()
+    assert [(point.step, point.metrics["loss"]) for point in read_journal(path)] == [(1, 1), (2, 2), (3, 3), (4, 40)]
+
+
+def test_a_view_follows_a_journal_on_object_storage_by_a_copy(bucket: UPath) -> None:
+    path = bucket / "run" / "journal.jsonl"
+    view = JournalView(path)
+    view.refresh()
+    assert read_journal(view.path) == []
+    journal = open_journal(path, after_step=-1)
+    journal.append(1, {"loss": 0.5})
+    journal.commit()
+    assert read_journal(view.path) == []
+    view.refresh()
+    (entry,) = read_from(view.path, Position())
+    journal.append(2, {"loss": 0.4})
+    journal.commit()
+    view.refresh()
+    assert [later.point.step for later in read_from(view.path, entry.end)] == [2]
+
+
+def test_a_local_journal_is_its_own_view_and_is_opened_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with JournalWriter(path) as journal:
+        for step in (1, 2, 3):
+            journal.append(step, {"loss": 0.0})
+    assert JournalView(path).path == path
+    with open_journal(path, after_step=2) as journal:
+        assert journal.path == path
+    assert [point.step for point in read_journal(path)] == [1, 2]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from upath import UPath
 
 from moodscale.config import ConfigError, validate
 from moodscale.train.checkpoint import CheckpointStore, Position
@@ -128,3 +129,18 @@ def test_a_job_without_a_manifest_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="moodscale prepare"):
         train(job(tmp_path), tracker=None, spec=None)  # type: ignore[arg-type]  refused before either is touched
     assert not (tmp_path / "run" / JOB_FILE).exists(), "a job that cannot start claims nothing"
+
+
+def test_a_run_on_object_storage_is_claimed_finished_and_refused_as_on_local_disk(bucket: UPath) -> None:
+    made = job(Path("unused")).model_copy(update={"run_dir": str(bucket / "runs" / "test")})
+    _claim_directory(made, MANIFEST_HASH)
+    _claim_directory(made, MANIFEST_HASH)
+    with pytest.raises(ConfigError, match=r"s3://.*/runs/test holds a run with other settings: job\.seed differ"):
+        _claim_directory(made.model_copy(update={"seed": 1}), MANIFEST_HASH)
+    assert (_committed(made), made.is_finished()) == (-1, False)
+    store = made.store()
+    (store.prepare(6) / "adapter.safetensors").write_bytes(b"x")
+    store.commit(Position(6, 2, 0, 0, made.seed, 1), {}, store.publish(6))
+    assert (_committed(made), made.is_finished()) == (6, True)
+    again = validate(TrainJob, json.loads(json.dumps(made.to_json())), source="train_loop_config")
+    assert again.directory == made.directory == bucket / "runs" / "test"

@@ -12,7 +12,6 @@ from upath import UPath
 from moodscale.storage import location, scratch_directory
 from moodscale.train.checkpoint import MANIFEST, CheckpointStore, Position, checkpoint_store
 from moodscale.train.remote_checkpoint import RemoteCheckpointStore
-from object_storage import bucket, object_storage  # noqa: F401
 
 WEIGHTS = "adapter.safetensors"
 ENGINE = "engine/rank_0.pt"
@@ -56,7 +55,7 @@ def names(directory: UPath) -> list[str]:
     return sorted({key.removeprefix(directory.path + "/").split("/")[0] for key in directory.fs.find(directory.path)})
 
 
-def test_what_two_ranks_uploaded_is_found_again_and_fetched_whole(bucket: UPath) -> None:  # noqa: F811
+def test_what_two_ranks_uploaded_is_found_again_and_fetched_whole(bucket: UPath) -> None:
     path = write(store(bucket / "run"), 7, loss=0.5)
     assert str(path) == f"s3://{bucket.path.rstrip('/')}/run/step-00000007"
     reader = store(bucket / "run")
@@ -70,7 +69,7 @@ def test_what_two_ranks_uploaded_is_found_again_and_fetched_whole(bucket: UPath)
     assert reader.newest_step() == 7
 
 
-def test_an_empty_prefix_has_no_checkpoint(bucket: UPath) -> None:  # noqa: F811
+def test_an_empty_prefix_has_no_checkpoint(bucket: UPath) -> None:
     assert store(bucket / "run").latest() is None
     assert store(bucket / "run").best() is None
     assert store(bucket / "run").newest_step() == -1
@@ -78,7 +77,7 @@ def test_an_empty_prefix_has_no_checkpoint(bucket: UPath) -> None:  # noqa: F811
 
 @pytest.mark.parametrize("reached", ["nothing", "one rank's files", "all files"])
 def test_a_prefix_that_a_crash_left_without_its_manifest_is_never_chosen(
-    bucket: UPath,  # noqa: F811
+    bucket: UPath,
     reached: str,
 ) -> None:
     saved = store(bucket / "run")
@@ -98,7 +97,7 @@ def test_a_prefix_that_a_crash_left_without_its_manifest_is_never_chosen(
     assert again.newest_step() == 5
 
 
-def test_a_left_over_of_a_crash_is_cleared_before_the_step_is_written_again(bucket: UPath) -> None:  # noqa: F811
+def test_a_left_over_of_a_crash_is_cleared_before_the_step_is_written_again(bucket: UPath) -> None:
     crashed = store(bucket / "run")
     (crashed.prepare(10) / "from_another_world_size.pt").write_bytes(b"old")
     crashed.publish(10)
@@ -108,7 +107,7 @@ def test_a_left_over_of_a_crash_is_cleared_before_the_step_is_written_again(buck
     assert saved.verify(path).position.step == 10
 
 
-def test_left_overs_of_steps_that_are_never_written_again_go_with_the_next_commit(bucket: UPath) -> None:  # noqa: F811
+def test_left_overs_of_steps_that_are_never_written_again_go_with_the_next_commit(bucket: UPath) -> None:
     crashed = store(bucket / "run")
     fill(crashed.prepare(9), 9, rank=0)
     crashed.publish(9)
@@ -118,7 +117,7 @@ def test_left_overs_of_steps_that_are_never_written_again_go_with_the_next_commi
 
 @pytest.mark.parametrize("file", [WEIGHTS, ENGINE])
 def test_a_flipped_bit_is_named_and_the_checkpoint_before_is_taken(
-    bucket: UPath,  # noqa: F811
+    bucket: UPath,
     caplog: pytest.LogCaptureFixture,
     file: str,
 ) -> None:
@@ -134,7 +133,7 @@ def test_a_flipped_bit_is_named_and_the_checkpoint_before_is_taken(
         pass
 
 
-def test_the_best_is_checked_when_its_bytes_are_read(bucket: UPath) -> None:  # noqa: F811
+def test_the_best_is_checked_when_its_bytes_are_read(bucket: UPath) -> None:
     saved = store(bucket / "run")
     best = write(saved, 5, participant_auc=0.9)
     write(saved, 10, participant_auc=0.5)
@@ -145,7 +144,7 @@ def test_the_best_is_checked_when_its_bytes_are_read(bucket: UPath) -> None:  # 
         saved.fetch(chosen)
 
 
-def test_a_missing_file_an_added_one_and_a_torn_manifest_are_named(bucket: UPath) -> None:  # noqa: F811
+def test_a_missing_file_an_added_one_and_a_torn_manifest_are_named(bucket: UPath) -> None:
     saved = store(bucket / "run", keep=9)
     missing, added, torn = write(saved, 5), write(saved, 10), write(saved, 15)
     (missing / WEIGHTS).unlink()
@@ -160,7 +159,7 @@ def test_a_missing_file_an_added_one_and_a_torn_manifest_are_named(bucket: UPath
     assert saved.latest() is None
 
 
-def test_the_newest_are_kept_and_the_best_beside_them(bucket: UPath) -> None:  # noqa: F811
+def test_the_newest_are_kept_and_the_best_beside_them(bucket: UPath) -> None:
     saved = store(bucket / "run", keep=2)
     for step, auc in ((1, 0.6), (2, 0.9), (3, 0.7), (4, 0.8), (5, 0.8)):
         write(saved, step, participant_auc=auc)
@@ -171,7 +170,7 @@ def test_the_newest_are_kept_and_the_best_beside_them(bucket: UPath) -> None:  #
 
 
 def test_a_removal_that_is_cut_short_leaves_no_checkpoint(
-    bucket: UPath,  # noqa: F811
+    bucket: UPath,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     saved = store(bucket / "run", keep=1)
@@ -194,7 +193,7 @@ def test_a_removal_that_is_cut_short_leaves_no_checkpoint(
 
 
 def test_storage_that_does_not_answer_is_no_empty_run(
-    bucket: UPath,  # noqa: F811
+    bucket: UPath,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else a network that is away for a minute would begin a run of days from its first step."""
@@ -210,7 +209,7 @@ def _unreachable(*_: object, **__: object) -> None:
     raise ConnectionError("no route")
 
 
-def test_the_same_step_written_again_replaces_the_first(bucket: UPath) -> None:  # noqa: F811
+def test_the_same_step_written_again_replaces_the_first(bucket: UPath) -> None:
     saved = store(bucket / "run")
     write(saved, 5, loss=0.5)
     assert saved.latest() is not None
@@ -220,7 +219,7 @@ def test_the_same_step_written_again_replaces_the_first(bucket: UPath) -> None: 
     assert newest.metrics == {"loss": 0.4}
 
 
-def test_local_copies_are_gone_once_they_are_not_needed(bucket: UPath) -> None:  # noqa: F811
+def test_local_copies_are_gone_once_they_are_not_needed(bucket: UPath) -> None:
     saved = store(bucket / "run")
     for step in (5, 10):
         write(saved, step)
