@@ -1,7 +1,7 @@
 """Whose conversations stand where, and when they began: a table of numbers, whatever the size of the text.
 
-The pass over the files is a stream of Hugging Face ``datasets`` (``IterableDataset.from_generator``): typed rows in
-batches, nothing held, nothing cached on disk, no hub. Its own JSON loader is not used: one broken line, or one of
+The pass over the files is a stream of Hugging Face ``datasets`` (``IterableDataset.from_generator``) in batches:
+nothing held, nothing cached on disk, no hub. Its own JSON loader is not used: one broken line, or one of
 another type than the first, ends it, and it reads on to the end of a line whatever that line's length.
 """
 
@@ -11,6 +11,7 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ MAX_LISTED = 1000
 """Defects of one kind that are listed one by one; beyond, they are counted."""
 
 _BATCH = 4096
+_NUMBERS = ("file", "number", "at", "num_bytes", "started_us")
 _ID = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff](?:[^\x00-\x1f\x7f\ud800-\udfff]{0,126}[^\x00-\x20\x7f\ud800-\udfff])?")
 
 
@@ -55,18 +57,13 @@ class ConversationIndex:
         self.problems: list[Problem] = []
         self.num_problems = 0
         users: dict[str, int] = {}
-        columns = {name: array("q") for name in ("user", "file", "number", "at", "num_bytes", "started_us")}
-        for batch in _stream(files).iter(batch_size=_BATCH):
-            for place, user_id in enumerate(batch["user_id"]):
-                if batch["problem"][place]:
-                    self.num_problems += 1
-                    if len(self.problems) < MAX_LISTED:
-                        reason = batch["problem"][place]
-                        self.problems.append(Problem(batch["file"][place], batch["number"][place], reason))
-                    continue
-                columns["user"].append(users.setdefault(user_id, len(users)))
-                for name in ("file", "number", "at", "num_bytes", "started_us"):
-                    columns[name].append(batch[name][place])
+        columns = {name: array("q") for name in ("user", *_NUMBERS)}
+        for batch in _stream(files):
+            self.num_problems += batch["num_problems"]
+            self.problems += [Problem(*one) for one in batch["problems"][: MAX_LISTED - len(self.problems)]]
+            columns["user"].extend(users.setdefault(user_id, len(users)) for user_id in batch["user_id"])
+            for name in _NUMBERS:
+                columns[name].frombytes(np.ascontiguousarray(batch[name], np.int64).tobytes())
         self.users: list[str] = sorted(users)
         ranks = np.empty(len(users), np.int64)
         for rank, user_id in enumerate(self.users):
@@ -88,7 +85,7 @@ class ConversationIndex:
     def entries(self, user_id: str) -> list[Entry]:
         """In the order of ``times_us``."""
         own = self._slice(user_id)
-        columns = [self._columns[name][own].tolist() for name in ("file", "number", "at", "num_bytes", "started_us")]
+        columns = [self._columns[name][own].tolist() for name in _NUMBERS]
         return [
             Entry(file, Place(number, at, num_bytes), us)
             for file, number, at, num_bytes, us in zip(*columns, strict=True)
@@ -109,33 +106,35 @@ def to_id(value: object) -> str | None:
 def _stream(files: Sequence[ConversationFile]) -> Any:
     import datasets  # imported where it is used: it takes a second, and other corpora do without
 
-    number, text = datasets.Value("int64"), datasets.Value("string")
-    numbers = ("file", "number", "at", "num_bytes", "started_us")
-    features = datasets.Features({**dict.fromkeys(numbers, number), "user_id": text, "problem": text})
-    return datasets.IterableDataset.from_generator(_rows, features=features, gen_kwargs={"files": tuple(files)})
+    return datasets.IterableDataset.from_generator(_batches, gen_kwargs={"files": tuple(files)})
 
 
-def _rows(files: Sequence[ConversationFile]) -> Iterator[dict[str, Any]]:
-    for file, conversations in enumerate(files):
-        for found in conversations.scan():
-            yield {"file": file, **_row(found)}
+def _batches(files: Sequence[ConversationFile]) -> Iterator[dict[str, Any]]:
+    """Examples of up to ``_BATCH`` conversations each: one at a time, ``datasets`` would spend most of the pass."""
+    rows = (_look_at(file, found) for file, conversations in enumerate(files) for found in conversations.scan())
+    while some := list(islice(rows, _BATCH)):
+        problems = [row for row in some if isinstance(row, Problem)]
+        usable = [row for row in some if not isinstance(row, Problem)]
+        user_ids, *numbers = zip(*usable, strict=True) if usable else [()] * (1 + len(_NUMBERS))
+        yield {
+            "user_id": list(user_ids),
+            **{name: np.array(values, np.int64) for name, values in zip(_NUMBERS, numbers, strict=True)},
+            "problems": [(one.file, one.number, one.reason) for one in problems[:MAX_LISTED]],
+            "num_problems": len(problems),
+        }
 
 
-def _row(found: Found) -> dict[str, Any]:
-    place, values, problem = found.place, found.values or {}, found.problem
+def _look_at(file: int, found: Found) -> Problem | tuple[str, int, int, int, int, int]:
+    """What the index holds of a conversation: its user and numbers, and nothing of its text."""
+    place, values = found.place, found.values
+    if values is None:
+        return Problem(file, place.number, found.problem)
     user_id = to_id(values.get("user_id"))
-    for field in ("user_id", "conversation_id"):
-        if not problem and to_id(values.get(field)) is None:
-            problem = f"{field} is no text of 1 to 128 characters"
+    if user_id is None or to_id(values.get("conversation_id")) is None:
+        field = "user_id" if user_id is None else "conversation_id"
+        return Problem(file, place.number, f"{field} is no text of 1 to 128 characters")
     moment = parse_time(values.get("started_at"))
-    return {
-        "number": place.number,
-        "at": place.at,
-        "num_bytes": place.num_bytes,
-        "started_us": NO_TIME if moment is None else moment.us,
-        "user_id": user_id or "",
-        "problem": problem,
-    }
+    return user_id, file, place.number, place.at, place.num_bytes, NO_TIME if moment is None else moment.us
 
 
 def _as_numbers(values: array[int]) -> np.ndarray[Any, np.dtype[np.int64]]:

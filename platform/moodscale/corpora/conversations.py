@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, count, groupby
 from typing import Any, Literal
 
 from pydantic import Field
@@ -169,10 +169,11 @@ class Conversations:
         self._absent = _bounded(lines)
 
     def _free_id(self, user_id: str, questionnaire: Questionnaire) -> str:
-        wanted = [user_id, f"{user_id}@{questionnaire.day}"]
-        wanted += [f"{user_id}@{questionnaire.day}.{number}" for number in range(2, 1000)]
-        others = self._index
-        return next(id_ for id_ in wanted if id_ not in self._sessions and (id_ == user_id or id_ not in others))
+        """The user's own id for the first; another user may be called what a later one would be."""
+        if user_id not in self._sessions:
+            return user_id
+        days = (f"{user_id}@{questionnaire.day}{more}" for more in chain([""], (f".{n}" for n in count(2))))
+        return next(id_ for id_ in days if id_ not in self._sessions and id_ not in self._index)
 
     def _window(self, questionnaire: Questionnaire) -> Window:
         return Window.before(questionnaire.at.us, self.config.look_back_days)
@@ -210,9 +211,9 @@ class _SessionReader:
             window = self.corpus._window(self.questionnaire)
             entries = [one for one in entries if one.started_us in window]
         conversations = self._conversations([one for one in entries if one.started_us != NO_TIME])
-        for defect, count in self._counts.items():
+        for defect, times in self._counts.items():
             found, done = DEFECTS[defect]
-            self.note(self.user_id, defect, self._where[defect], f"{count} {found}", done)
+            self.note(self.user_id, defect, self._where[defect], f"{times} {found}", done)
         turns = to_turns(conversations)
         if not turns:
             reason = "no conversation with a usable message"
@@ -294,8 +295,8 @@ class _SessionReader:
             yield from zip(own, self.corpus._files[file].read([one.place for one in own]), strict=True)
 
     def _count(self, defects: Counter[str], where: str) -> None:
-        for defect, count in defects.items():
-            self._counts[defect] += count
+        for defect, times in defects.items():
+            self._counts[defect] += times
             self._where.setdefault(defect, where)
 
     def _place(self, entry: Entry) -> str:
@@ -314,9 +315,9 @@ def _bounded(lines: Iterable[Repair]) -> list[Repair]:
         counts[line.defect] += 1
         if counts[line.defect] <= MAX_LISTED:
             kept.append(line)
-    for defect, count in counts.items():
-        if count > MAX_LISTED:
-            kept.append(_line("", defect, "further ones", f"{count - MAX_LISTED} more", "left out"))
+    for defect, times in counts.items():
+        if times > MAX_LISTED:
+            kept.append(_line("", defect, "further ones", f"{times - MAX_LISTED} more", "left out"))
     return kept
 
 
