@@ -87,7 +87,8 @@ def estimate_snr_db(
         power: of :class:`AudioScan`.
         speech: spans in seconds in which somebody speaks.
     Returns:
-        ``None`` where there is no speech, or nothing but digital silence.
+        To a tenth, so that the rounding of one processor or another does not show; ``None`` where there is no speech,
+        or nothing but digital silence.
     """
     spoken = np.zeros(len(power), bool)
     for start_s, stop_s in speech:
@@ -95,8 +96,8 @@ def estimate_snr_db(
     if not spoken.any():
         return None
     noise = max(float(np.quantile(power, 0.1)), _QUIETEST)
-    level = float(power[spoken].mean())
-    return 10 * math.log10(level / noise) if level > noise else None
+    level = float(power[spoken].mean(dtype=np.float64))
+    return round(10 * math.log10(level / noise), 1) if level > noise else None
 
 
 def _power(chunk: np.ndarray[Any, Any], frame: int) -> np.ndarray[Any, np.dtype[np.float32]]:

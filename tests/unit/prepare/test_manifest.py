@@ -44,7 +44,7 @@ def manifest(corpus: DaicWozConfig, tmp_path: Path) -> Manifest:
 
 
 def edit(manifest: Manifest, name: str, column: str, value: Any, row: int = 0) -> None:
-    """Change one cell (``segments.path``: of the first in the list) and make the hash fit, as somebody with bad intent would."""
+    """Change a cell (``segments.path``: of the first in its list), the hash too, as somebody with bad intent would."""
     path = manifest.path / f"{name}.parquet"
     rows = pq.read_table(path).to_pylist()
     *parents, last = column.split(".")

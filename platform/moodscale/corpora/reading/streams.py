@@ -53,13 +53,19 @@ class BlockStream(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        if not self._block_at <= self._at < self._block_at + len(self._block):
-            self._fetch()
-        start = self._at - self._block_at
-        piece = self._block[start : start + len(buffer)] if start >= 0 else b""
-        buffer[: len(piece)] = piece
-        self._at += len(piece)
-        return len(piece)
+        """Fill the buffer as far as the file goes: a decoder takes less than it asked for as the file's end."""
+        filled = 0
+        while filled < len(buffer):
+            if not self._block_at <= self._at < self._block_at + len(self._block):
+                self._fetch()
+                if not self._block:
+                    break
+            start = self._at - self._block_at
+            piece = self._block[start : start + len(buffer) - filled]
+            buffer[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            self._at += len(piece)
+        return filled
 
     def _fetch(self) -> None:
         goes_on = self._block and self._at == self._block_at + len(self._block)
