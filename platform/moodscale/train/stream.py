@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import logging
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +24,7 @@ from upath import UPath
 from moodscale.prepare.audio import read_clip
 from moodscale.recipes.base import Features, Row
 from moodscale.schema import CorpusError
-from moodscale.storage import Place, location, writing
+from moodscale.storage import Place, is_local, local_path, location, writing
 
 Array = np.ndarray[Any, Any]
 
@@ -51,8 +52,7 @@ class ClipLoader:
             cached: Array = np.load(io.BytesIO(stream.read()), allow_pickle=False)
             return cached.astype(np.float32)
         features = self._computed(row).astype(np.float16)
-        with writing(path) as stream:
-            np.save(stream, features, allow_pickle=False)
+        _keep(path, features)
         return features.astype(np.float32)
 
     def _computed(self, row: Row) -> Array:
@@ -66,6 +66,18 @@ class ClipLoader:
         assert self.cache is not None
         digest = hashlib.sha256(str(row["clip_id"]).encode()).hexdigest()
         return location(self.cache) / digest[:2] / f"{digest}.npy"
+
+
+def _keep(path: UPath, features: Array) -> None:
+    if not is_local(path):
+        with writing(path) as stream:
+            np.save(stream, features, allow_pickle=False)
+        return
+    # Not through writing(): waiting for the disk with every clip costs more than a lost one, which is made again.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = local_path(path).with_suffix(f".{os.getpid()}.partial.npy")
+    np.save(partial, features, allow_pickle=False)
+    partial.replace(local_path(path))
 
 
 class LocalStream:

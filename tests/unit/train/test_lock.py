@@ -43,13 +43,11 @@ def die(held: Lease) -> None:
 
 
 def test_a_second_driver_on_a_file_system_is_refused_with_the_first_ones_id(tmp_path: Path) -> None:
-    with alone(tmp_path / "run"):
-        with (
-            pytest.raises(ConfigError, match=rf"already \(process {os.getpid()}, job local\)"),
-            alone(tmp_path / "run"),
-        ):
-            pass
-    with alone(tmp_path / "run"):
+    run = tmp_path / "run"
+    first = rf"already \(process {os.getpid()}, job local\)"
+    with alone(run), pytest.raises(ConfigError, match=first), alone(run):
+        pass
+    with alone(run):
         pass
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
+from upath import UPath
 
 from moodscale.schema import CLIP_SCHEMA, CorpusError
 from moodscale.train.stream import ClipLoader, LocalStream, decode_block
@@ -176,3 +177,14 @@ def test_a_loader_travels_to_data_workers(roots: dict[str, Path]) -> None:
     [row] = table(1).to_pylist()
     copied = pickle.loads(pickle.dumps(loader))  # noqa: S301  what a task queue does with its own arguments
     np.testing.assert_array_equal(copied(row), loader(row))
+
+
+def test_a_cache_on_object_storage_gives_what_a_local_one_gives(
+    roots: dict[str, Path], tmp_path: Path, bucket: UPath
+) -> None:
+    rows = table(4)
+    local = list(LocalStream(ClipLoader(roots, Mean(), str(tmp_path / "features"))).features(rows))
+    remote = ClipLoader(roots, Mean(), str(bucket / "manifest" / "features"))
+    for _ in range(2):
+        np.testing.assert_array_equal(np.stack(list(LocalStream(remote).features(rows))), np.stack(local))
+    assert len(bucket.fs.find(bucket.path)) == 4
