@@ -14,8 +14,8 @@ from moodscale.schema import CorpusError
 MAX_LINE_BYTES = 2**20
 """4,096 columns of 12 characters are 50 KB."""
 MAX_COLUMNS = 2**15
-BLOCK_BYTES = 8 * 2**20
-"""Text of a block: 8 MiB become 64 MiB of numbers at most."""
+BLOCK_BYTES = 2**20
+"""Text of a block; some 12 MiB while it is parsed."""
 
 _READ_BYTES = 2**18
 _NUMBERS = b"0123456789.+-eE \t,;nanNANinfINF"

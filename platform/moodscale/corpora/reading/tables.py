@@ -96,6 +96,8 @@ def is_blank(cell: str) -> bool:
 
 def to_number(cell: str) -> float | None:
     """The finite number in a cell, or ``None``; never raises, since its message would quote the cell."""
+    if "_" in cell:  # Python's own way of writing a number, and nobody else's
+        return None
     try:
         value = float(cell)
     except ValueError:

@@ -29,7 +29,8 @@ MAX_UNPACKED_BYTES = 16 * 2**30
 """A session with every published feature is about 3 GiB."""
 MAX_MEMBERS = 10_000
 SPACING_BYTES = 4 * 2**20
-"""Unpacked distance of the seek points."""
+"""Unpacked distance of the seek points; a quarter of it in an archive below ``SMALL_BYTES``, where they are few."""
+SMALL_BYTES = 64 * 2**20
 
 _BLOCK = tarfile.BLOCKSIZE
 _MAX_HEADER_BYTES = 2**16
@@ -165,8 +166,11 @@ class SafeTar:
         if self._bytes is None:
             self._bytes = self._file
             if self.packed:
+                size = self._file.seek(0, io.SEEK_END)
+                self._file.seek(0)
+                spacing = SPACING_BYTES if size >= SMALL_BYTES else SPACING_BYTES // 4
                 unpacked = indexed_gzip.IndexedGzipFile(
-                    fileobj=self._file, spacing=SPACING_BYTES, buffer_size=2**16, readbuf_size=2**16
+                    fileobj=self._file, spacing=spacing, buffer_size=2**16, readbuf_size=2**16
                 )
                 if self._points:
                     unpacked.import_index(fileobj=io.BytesIO(self._points))
