@@ -16,9 +16,10 @@ from moodscale.config import ConfigError
 from moodscale.features.driver import extract
 from moodscale.features.store import FeatureStore
 from moodscale.prepare.manifest import Manifest
+from moodscale.schema import CorpusError
 from tiny_daic import people, write_corpus
 from tiny_experiment import Runner, wait_for, write_config
-from tiny_features import SerialCluster, config, tiny_hubert
+from tiny_features import SerialCluster, TinyManifest, config, tiny_hubert
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -142,6 +143,29 @@ def test_a_model_that_a_worker_cannot_load_ends_the_run_with_its_own_words(runne
     with pytest.raises(ConfigError, match=r"^features\.extractors\.layer=7: the model has hidden states 0 to 2$"):
         extract(manifest, config(tiny_hubert(layer=7), num_actors=1), str(tmp_path))
     assert not ray.is_initialized()
+
+
+def test_columns_and_their_statistics_are_the_same_on_ray_as_in_one_process(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    manifest = TinyManifest(tmp_path / "corpus")
+    draw = np.random.default_rng(0)
+    for index in range(4):
+        rows = "\n".join(f"{i},0,{i / 10:.1f},1,1,{draw.normal():.5f}" for i in range(50))
+        (tmp_path / "corpus" / f"{index}.csv").write_text("frame,face_id,timestamp,confidence,success,x\n" + rows)
+        face = {
+            "kind": "openface",
+            "format": "edaic.openface",
+            "root": "corpus",
+            "path": f"{index}.csv",
+            "recording": 0,
+        }
+        manifest.add(5.0, split="train" if index else "test", features=[face])
+    settings = config({"kind": "columns", "columns": "openface"})
+    alone = extract(manifest, settings, str(tmp_path / "alone"), SerialCluster())
+    assert extract(manifest, settings, str(tmp_path / "ray")).content_hash == alone.content_hash
+    (tmp_path / "corpus" / "1.csv").write_text("frame,face_id,timestamp,confidence,success,x\n0,0,0.0,1,1,word")
+    with pytest.raises(CorpusError, match=r"^1\.csv"):
+        extract(manifest, settings, str(tmp_path / "ray"))
 
 
 def test_actors_that_fit_nowhere_are_refused_before_anything_waits(runner: Runner, tmp_path: Path) -> None:

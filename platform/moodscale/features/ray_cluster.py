@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -53,7 +52,7 @@ class RayCluster:
         """Compute groups on an actor pool.
 
         Raises:
-            ConfigError: the cluster has no room for one actor; or what an extractor raised on opening.
+            ConfigError: the cluster has no room for one actor, or a worker cannot open the extractor.
         """
         import ray.data
 
@@ -76,9 +75,10 @@ class RayCluster:
             num_gpus=config.gpus_per_actor or None,
             memory=ACTOR_MEMORY_BYTES,
         )
-        with _causes():
-            for row in lines.iter_rows():
-                yield Line.from_json(row["line"])
+        for row in lines.iter_rows():
+            if row["refused"]:
+                raise ConfigError(row["refused"])
+            yield Line.from_json(row["line"])
 
     def map_tasks(self, function: Callable[[str], str], texts: Sequence[str]) -> list[str]:
         import ray.data
@@ -95,8 +95,11 @@ class RayCluster:
             num_cpus=1,
             memory=TASK_MEMORY_BYTES,
         )
-        with _causes():
-            found = {int(row["number"]): str(row["text"]) for row in results.iter_rows()}
+        found = {}
+        for row in results.iter_rows():
+            if row["error"]:
+                raise CorpusError(row["error"])
+            found[int(row["number"])] = str(row["text"])
         return [found[number] for number in range(len(texts))]
 
     def _start(self) -> None:
@@ -138,38 +141,39 @@ class RayCluster:
 
 
 class _Actor:
-    """A worker as Ray Data calls it."""
+    """A worker as Ray Data calls it. What a user can put right comes back as a row: an exception would be wrapped in
+    Ray's account of where it happened, and would end an actor that others wait for."""
 
     def __init__(self, work: Work) -> None:
-        self._worker = Worker(work)
+        self._refused = ""
+        try:
+            self._worker = Worker(work)
+        except ConfigError as error:
+            self._refused = str(error)
 
     def __call__(self, batch: Batch) -> dict[str, list[str]]:
+        if self._refused:
+            return {"line": [""], "refused": [self._refused]}
         groups = [Group.from_json(text) for joined in batch["groups"] for text in str(joined).split("\n")]
-        return {"line": [line.to_json() for line in self._worker.run(groups)]}
+        lines = [line.to_json() for line in self._worker.run(groups)]
+        return {"line": lines, "refused": [""] * len(lines)}
 
 
 def _apply(batch: Batch, function: Callable[[str], str]) -> dict[str, Any]:
-    return {"number": batch["number"], "text": [function(str(text)) for text in batch["text"]]}
+    texts, errors = [], []
+    for text in batch["text"]:
+        try:
+            texts.append(function(str(text)))
+            errors.append("")
+        except CorpusError as error:
+            texts.append("")
+            errors.append(str(error))
+    return {"number": batch["number"], "text": texts, "error": errors}
 
 
 def _joined(texts: Sequence[str]) -> str:
     """JSON holds no line break outside of its strings, and none unescaped in them."""
     return "\n".join(texts)
-
-
-@contextmanager
-def _causes() -> Iterator[None]:
-    """What a worker raised, instead of Ray's account of it with the worker's whole traceback."""
-    try:
-        yield
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, ConfigError | CorpusError) and not hasattr(cause, "cause"):
-                raise type(cause)(str(cause)) from None
-            inner = getattr(cause, "cause", None)
-            cause = inner if isinstance(inner, BaseException) else cause.__cause__
-        raise
 
 
 def _keep_quiet(context: Any) -> None:

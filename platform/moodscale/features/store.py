@@ -116,8 +116,8 @@ class FeatureStore:
         key: the extractor's.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | UPath, key: str) -> None:
-        self.directory: UPath = storage.location(root) / key  # type: ignore[arg-type]
+    def __init__(self, root: str | storage.Place, key: str) -> None:
+        self.directory: UPath = storage.location(root) / key
         self.key = key
 
     def write(self, name: str, part: Part, facts: Mapping[str, Any], stamp: str = "") -> PartFacts:
