@@ -12,13 +12,14 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
 
 import indexed_gzip
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from moodscale.corpora.reading.gunzip import Gunzip
 from moodscale.corpora.reading.paths import AnyPath, why
 from moodscale.corpora.reading.streams import open_file
 from moodscale.schema import CorpusError
@@ -26,9 +27,8 @@ from moodscale.storage import is_local
 
 MAX_LINE_BYTES = 16 * 2**20
 """A conversation of a thousand long messages has about 2 MB."""
-MAX_RATIO = 200
-"""Unpacked over packed size of a ``.jsonl.gz``, above ``RATIO_SLACK_BYTES``. Chats pack about 5:1."""
-RATIO_SLACK_BYTES = 16 * 2**20
+MAX_EMPTY_LINES = 1_000_000
+"""More are an attack on time."""
 MAX_ROW_GROUP_BYTES = 2**30
 _KEPT_ROW_GROUP_BYTES = 2**28
 _SPACING_BYTES = 4 * 2**20
@@ -87,7 +87,7 @@ class ConversationFile(abc.ABC):
 
 
 class LinesFile(ConversationFile):
-    """JSON Lines, plain or packed with gzip. Packed lines are reached by seek points every 4 MiB, made in the scan."""
+    """JSON Lines, plain or packed with gzip: then reached by seek points every 4 MiB, made when the first is read."""
 
     def __init__(self, path: AnyPath, name: str) -> None:
         super().__init__(path, name)
@@ -95,23 +95,24 @@ class LinesFile(ConversationFile):
         self._points = b""
 
     def scan(self) -> Iterator[Found]:
-        number = 0
-        with self._opened() as (stream, packed_bytes):
-            while True:
-                at = stream.tell()
-                if self.packed and at > RATIO_SLACK_BYTES and at > MAX_RATIO * packed_bytes:
-                    raise CorpusError(f"{self.name}: unpacks to more than {MAX_RATIO} times its size: refused")
-                line = stream.readline(MAX_LINE_BYTES + 1)
-                if not line:
-                    break
+        number = num_empty = at = 0
+        with self._opened() as file:
+            stream = _lines_of(_Unpacked(Gunzip(file, self.name)) if self.packed else file)
+            while line := stream.readline(MAX_LINE_BYTES + 1):
                 number += 1
-                num_bytes = len(line)
-                if num_bytes > MAX_LINE_BYTES:
-                    self._skip_line(stream, packed_bytes)
-                    yield Found(Place(number, at, 0), None, f"longer than {MAX_LINE_BYTES:,} bytes")
+                place, at = Place(number, at, len(line)), at + len(line)
+                if len(line) > MAX_LINE_BYTES:
+                    at += _skip_line(stream)
+                    yield Found(replace(place, num_bytes=0), None, f"longer than {MAX_LINE_BYTES:,} bytes")
                 elif line.strip():
                     values, problem = _decode(line)
-                    yield Found(Place(number, at, num_bytes), values, problem)
+                    yield Found(place, values, problem)
+                else:
+                    num_empty += 1
+                    if num_empty > MAX_EMPTY_LINES:
+                        raise CorpusError(
+                            f"{self.name}: more than {MAX_EMPTY_LINES:,} empty lines; is it the right file?"
+                        )
 
     def read(self, places: Sequence[Place]) -> Iterator[Found]:
         for place, line in zip(places, self._lines(places), strict=True):
@@ -127,41 +128,47 @@ class LinesFile(ConversationFile):
             except _DAMAGED as error:
                 raise self._unreadable(error) from None
             return
-        with self._opened() as (stream, _):
+        with self._opened() as file:
+            stream = self._at_any_offset(file) if self.packed else file
             for place in places:
                 stream.seek(place.at)
                 yield stream.read(place.num_bytes)
 
-    def _skip_line(self, stream: Any, packed_bytes: int) -> None:
-        while piece := stream.readline(MAX_LINE_BYTES):
-            if piece.endswith(b"\n"):
-                return
-            if self.packed and stream.tell() > MAX_RATIO * packed_bytes:
-                raise CorpusError(f"{self.name}: unpacks to more than {MAX_RATIO} times its size: refused")
+    def _at_any_offset(self, file: BinaryIO) -> Any:
+        unpacked = indexed_gzip.IndexedGzipFile(fileobj=file, spacing=_SPACING_BYTES)
+        if self._points:
+            unpacked.import_index(fileobj=io.BytesIO(self._points))
+        else:
+            unpacked.build_full_index()
+            points = io.BytesIO()
+            unpacked.export_index(fileobj=points)
+            self._points = points.getvalue()
+        return unpacked
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[Any, int]]:
-        """The unpacked lines, and the size of the file."""
+    def _opened(self) -> Iterator[BinaryIO]:
         try:
             with open_file(self.path) as file:
-                size = file.seek(0, io.SEEK_END)
-                file.seek(0)
-                if not self.packed:
-                    buffered = isinstance(file, io.BufferedIOBase)
-                    yield (file if buffered else io.BufferedReader(file, 2**20)), size  # type: ignore[type-var]
-                    return
-                with indexed_gzip.IndexedGzipFile(fileobj=file, spacing=_SPACING_BYTES) as unpacked:
-                    if self._points:
-                        unpacked.import_index(fileobj=io.BytesIO(self._points))
-                    yield io.BufferedReader(unpacked, 2**20), size
-                    if not self._points:
-                        points = io.BytesIO()
-                        unpacked.export_index(fileobj=points)
-                        self._points = points.getvalue()
+                yield file
         except CorpusError:
             raise
         except _DAMAGED as error:
             raise self._unreadable(error) from None
+
+
+class _Unpacked(io.RawIOBase):
+    """A checked pass over gzip, as a stream."""
+
+    def __init__(self, gunzip: Gunzip) -> None:
+        self._gunzip = gunzip
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._gunzip.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class ParquetFile(ConversationFile):
@@ -228,6 +235,21 @@ class ParquetFile(ConversationFile):
 def open_conversations(path: AnyPath, name: str) -> ConversationFile:
     """The file by the end of its name."""
     return ParquetFile(path, name) if name.endswith(".parquet") else LinesFile(path, name)
+
+
+def _lines_of(stream: Any) -> Any:
+    """With lines found in a buffer, and not byte by byte."""
+    return stream if isinstance(stream, io.BufferedIOBase) else io.BufferedReader(stream, 2**20)
+
+
+def _skip_line(stream: Any) -> int:
+    """Go over the rest of a line; how many bytes it had."""
+    num_bytes = 0
+    while piece := stream.readline(MAX_LINE_BYTES):
+        num_bytes += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return num_bytes
 
 
 def _decode(line: bytes) -> tuple[dict[str, Any] | None, str]:

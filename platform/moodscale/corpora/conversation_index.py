@@ -18,9 +18,12 @@ import numpy as np
 
 from moodscale.corpora.conversation_files import ConversationFile, Found, Place
 from moodscale.corpora.joining import NO_TIME, parse_time
+from moodscale.schema import CorpusError
 
 MAX_LISTED = 1000
 """Defects of one kind that are listed one by one; beyond, they are counted."""
+MAX_PROBLEMS = 100_000
+"""Lines that are no conversation, beyond which the file is refused: it is another one, or an attack on time."""
 
 _BATCH = 4096
 _NUMBERS = ("file", "number", "at", "num_bytes", "started_us")
@@ -61,6 +64,12 @@ class ConversationIndex:
         for batch in _stream(files):
             self.num_problems += batch["num_problems"]
             self.problems += [Problem(*one) for one in batch["problems"][: MAX_LISTED - len(self.problems)]]
+            if self.num_problems > MAX_PROBLEMS:
+                first = self.problems[0]
+                raise CorpusError(
+                    f"{files[first.file].name}: more than {MAX_PROBLEMS:,} lines are no conversation, the first is "
+                    f"line {first.number} ({first.reason}); is it the right file?"
+                )
             columns["user"].extend(users.setdefault(user_id, len(users)) for user_id in batch["user_id"])
             for name in _NUMBERS:
                 columns[name].frombytes(np.ascontiguousarray(batch[name], np.int64).tobytes())
