@@ -118,6 +118,38 @@ def extract(config: ConfigArg, overrides: Overrides = None, as_json: Json = Fals
 
 
 @app.command()
+def inspect(
+    manifests: Annotated[list[str], typer.Argument(help="folders of manifests, looked at together")],
+    out: Annotated[
+        str | None, typer.Option(help="the page to write; default inspect.html in the first of them")
+    ] = None,
+    check_overlap: Annotated[
+        bool, typer.Option("--check-overlap", help="only: is anybody in two splits, any recording of two people?")
+    ] = False,
+    min_cell: Annotated[int, typer.Option(min=1, help="hide counts of labels of fewer people; 1 hides none")] = 5,
+    test_labels: Annotated[
+        bool, typer.Option(help="read the test split's labels, which counts as a read of it")
+    ] = True,
+    clips_per_speaker: Annotated[int, typer.Option(min=1, help="max_clips_per_speaker of the plan shown")] = 14,
+    as_json: Json = False,
+) -> None:
+    """What is in manifests, and what is wrong with it. With --check-overlap: exits 1 where there is overlap."""
+    from moodscale import verbs
+    from moodscale.inspect.terminal import render, render_overlap
+
+    if check_overlap:
+        if out is not None:
+            raise ConfigError("--check-overlap writes no page; leave out --out, or run without --check-overlap")
+        overlap = verbs.check_overlap(manifests)
+        _finish(overlap.to_json(), as_json, render_overlap(overlap))
+        if not overlap.disjoint:
+            raise typer.Exit(1)
+        return
+    result = verbs.inspect(manifests, out, min_cell=min_cell, test_labels=test_labels, max_clips=clips_per_speaker)
+    _finish(result.to_json(), as_json, render(result.report, str(result.page)))
+
+
+@app.command()
 def train(config: ConfigArg, overrides: Overrides = None, as_json: Json = False) -> None:
     """Manifest → adapter. Submitted again, it resumes; finished, it says so."""
     from moodscale import verbs

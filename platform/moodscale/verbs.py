@@ -38,12 +38,15 @@ from moodscale.train.plan import plan as compute_plan
 from moodscale.train.predict_job import PREDICTIONS, predict
 
 if TYPE_CHECKING:
+    from moodscale.inspect.overlap import Overlap
+    from moodscale.inspect.report import DataReport
     from moodscale.registry.register import Registered
 
 logger = logging.getLogger(__name__)
 
 REPORT = "report.html"
 EVALUATION = "evaluation.json"
+DATA_REPORT = "inspect.html"
 
 
 def prepare(experiment: Experiment) -> ManifestSummary:
@@ -57,6 +60,53 @@ def extract(experiment: Experiment) -> ExtractSummary:
     check_reachable(experiment.features_dir)
     manifest = Manifest.open(str(experiment.manifest_dir))
     return extract_features(manifest, experiment.features, str(experiment.features_dir))
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A data report and where its page lies."""
+
+    report: DataReport
+    page: Place
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.report.to_json(), "page": display(self.page)}
+
+
+def inspect(
+    manifests: Sequence[str],
+    out: str | None = None,
+    *,
+    min_cell: int = 5,
+    test_labels: bool = True,
+    max_clips: int = 14,
+) -> Inspected:
+    """Manifests → a data report and its page, by default in the first manifest's folder."""
+    from moodscale.inspect.page import render_page
+    from moodscale.inspect.report import inspect as look_at
+
+    opened = _open_manifests(manifests)
+    page = location(out) if out else opened[0].path / DATA_REPORT
+    check_reachable(page.parent)
+    result = Inspected(look_at(opened, min_cell, test_labels, max_clips), page)
+    write_bytes(page, render_page(result.report).encode())
+    return result
+
+
+def check_overlap(manifests: Sequence[str]) -> Overlap:
+    """Who is in two places over all the manifests. No label is read."""
+    from moodscale.inspect.overlap import find_overlap
+    from moodscale.inspect.report import check_different
+
+    opened = _open_manifests(manifests)
+    check_different(opened)
+    return find_overlap(opened)
+
+
+def _open_manifests(manifests: Sequence[str]) -> list[Manifest]:
+    for one in manifests:
+        check_reachable(location(one))
+    return [Manifest.open(one) for one in manifests]
 
 
 def train(experiment: Experiment) -> TrainSummary:

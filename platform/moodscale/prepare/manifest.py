@@ -29,7 +29,7 @@ from upath import UPath
 
 from moodscale.corpora.base import CORPUS_ROOT, MANIFEST_ROOT
 from moodscale.corpora.reading.paths import check_relative, resolve
-from moodscale.prepare.tables import SCHEMAS, content_hash
+from moodscale.prepare.tables import LABELS_AND_WORDS, SCHEMAS, content_hash
 from moodscale.schema import CorpusError, Split
 from moodscale.storage import is_local, location, read_table, write_bytes
 
@@ -119,6 +119,14 @@ class Manifest:
             .join(keys, ["corpus", "interview_id"], join_type="left semi")
             .sort_by([("corpus", "ascending"), ("interview_id", "ascending"), ("turn", "ascending")])
         )
+
+    def without_labels(self, name: str) -> pa.Table:
+        """A table of everybody, in a split or in none, without labels and words: no read of the test split.
+
+        Args:
+            name: ``clips``, ``interviews`` or ``turns``.
+        """
+        return self._table(name, [column for column in SCHEMAS[name].names if column not in LABELS_AND_WORDS])
 
     def approximations(self) -> tuple[str, ...]:
         """What a reader of any figure made from it must know of its corpora."""

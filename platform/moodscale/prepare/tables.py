@@ -103,6 +103,9 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "quarantine": QUARANTINE_SCHEMA,
 }
 
+LABELS_AND_WORDS = frozenset({"instrument", "total", "depressed", "items", "provenance", "administered_at", "text"})
+"""Columns that say how somebody is, or what was said."""
+
 _UNSPLIT_CLIPS = pa.schema([field for field in CLIP_SCHEMA if field.name != "split"])
 _HASHED_ROWS = 1024
 

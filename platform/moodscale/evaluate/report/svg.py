@@ -84,10 +84,12 @@ class Chart:
         title = f"<title>{escape(tip)}</title>" if tip else ""
         self._add(f'<circle class="{css}" cx="{self.x(x):.2f}" cy="{self.y(y):.2f}" r="{radius:.1f}">{title}</circle>')
 
-    def bar(self, x_from: float, x_to: float, y_from: float, y_to: float, css: str) -> None:
+    def bar(self, x_from: float, x_to: float, y_from: float, y_to: float, css: str, tip: str = "") -> None:
         left, top = self.x(x_from), self.y(max(y_from, y_to))
         width, height = self.x(x_to) - left, abs(self.y(y_from) - self.y(y_to))
-        self._add(f'<rect class="{css}" x="{left:.2f}" y="{top:.2f}" width="{width:.2f}" height="{height:.2f}"/>')
+        box = f'x="{left:.2f}" y="{top:.2f}" width="{width:.2f}" height="{height:.2f}"'
+        title = f"<title>{escape(tip)}</title>" if tip else ""
+        self._add(f'<rect class="{css}" {box}>{title}</rect>')
 
     def render(self) -> Markup:
         """The finished element. Everything that is not ours has been escaped on its way in."""
