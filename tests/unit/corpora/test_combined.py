@@ -8,10 +8,13 @@ import pytest
 from moodscale.config import ConfigError, validate
 from moodscale.corpora.base import MANIFEST_ROOT
 from moodscale.corpora.combined import Combined, CombinedConfig
+from moodscale.corpora.reading.members import open_input
 from moodscale.corpora.reading.paths import resolve
 from moodscale.schema import CorpusError
 from tiny_cmdc import Person, openface, write_cmdc
 from tiny_daic import Session, write_corpus
+from tiny_edaic import Session as EdaicSession
+from tiny_edaic import write_corpus as write_edaic
 
 
 def write_both(root: Path, archives: bool = False) -> None:
@@ -140,3 +143,28 @@ def test_a_reader_of_figures_is_told_what_mixing_means_and_what_each_part_says(t
     assert any("totals of PHQ-8" in sentence and "never mixed" in sentence for sentence in said)
     assert any("no validation people" in sentence and sentence.startswith("CMDC") for sentence in said)
     assert not any("300-492" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize("archive", ["", "tar.gz"])
+def test_one_person_in_two_corpora_has_one_key_and_two_interviews_whose_recordings_open(
+    tmp_path: Path, archive: str
+) -> None:
+    write_corpus(tmp_path / "daic", [Session("300"), Session("301", score=15)])
+    write_edaic(tmp_path / "edaic", [EdaicSession("300"), EdaicSession("600", score=15)], archive=archive)
+    parts = [{"kind": kind, "path": str(tmp_path / kind.removesuffix("_woz"))} for kind in ("daic_woz", "edaic")]
+    manifest = tmp_path / "manifest"
+    manifest.mkdir()
+    corpus = validate(CombinedConfig, {"corpora": parts}).open(manifest / "audio")
+    found = [corpus.read(interview_id).interview for interview_id in corpus.interview_ids()]
+    assert [(one.interview_id, one.person) for one in found if one] == [
+        ("daic_woz:300", "daic:300"),
+        ("daic_woz:301", "daic:301"),
+        ("edaic:300", "daic:300"),
+        ("edaic:600", "daic:600"),
+    ]
+    for one in found:
+        assert one is not None
+        (audio,) = one.recordings
+        with open_input({**corpus.roots, MANIFEST_ROOT: manifest}, audio.root, audio.path) as stream:
+            assert stream.read(4) == b"RIFF"
+    assert any("300-492" in sentence for sentence in corpus.approximations())
