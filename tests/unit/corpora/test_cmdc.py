@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from upath import UPath
 
 from moodscale.config import ConfigError, validate
 from moodscale.corpora.base import CorpusConfig, Reading
@@ -316,3 +317,16 @@ def test_nothing_that_was_said_is_shown(tmp_path: Path) -> None:
     person = Person(files={f"Q{question}.txt": "秘密的话" for question in range(1, 13)})
     corpus = open_corpus(tmp_path, person, transcript_pattern=TEXT)
     assert "秘密" not in repr(corpus.read("HC01"))
+
+
+def test_a_corpus_on_object_storage_reads_as_on_local_disk(tmp_path: Path, bucket: UPath) -> None:
+    files = {"Q1.txt": "今天", "openface/Q1.csv": openface(1, 0)}
+    write_cmdc(tmp_path, [Person("HC01", files=files, audio={2: None}), Person("MDD01", total=20, part=2)])
+    for file in (path for path in tmp_path.rglob("*") if path.is_file()):
+        (bucket / "cmdc" / file.relative_to(tmp_path).as_posix()).write_bytes(file.read_bytes())
+    settings = {"transcript_pattern": TEXT, "openface_pattern": FACE, **WITH_ITEMS}
+    here = CmdcConfig(path=str(tmp_path), **settings).open()
+    there = CmdcConfig(path=str(bucket / "cmdc"), **settings).open()
+    assert there.interview_ids() == here.interview_ids() == ["HC01", "MDD01"]
+    assert [there.read(id_) for id_ in there.interview_ids()] == [here.read(id_) for id_ in here.interview_ids()]
+    assert [file.name for file in there.inputs()] == [file.name for file in here.inputs()]
