@@ -33,7 +33,7 @@ from moodscale.corpora.reading.session_corpus import (
 )
 from moodscale.corpora.reading.tables import is_blank, parse_table, to_number
 from moodscale.corpora.reading.turns import remove_span
-from moodscale.schema import CorpusError, Label, Repair, Speaker, Split, Turn
+from moodscale.schema import CorpusError, Interview, Label, Repair, Speaker, Split, Turn
 
 NAME = "daic_woz"
 NUM_SESSIONS = 189
@@ -44,7 +44,9 @@ OFFSETS_S = {"318": 34.319917, "321": 3.8379167, "341": 6.1892, "362": 16.8582}
 """Transcripts that start late: added to both times. They belong to this corpus' transcripts alone."""
 INTERRUPTIONS_S = {"373": (395.0, 428.0), "444": (286.0, 387.0)}
 """Someone enters the room: cut."""
-NOTES = {"402": ("video_ends_early", "video ends about 120 s before the audio", "speech unaffected, nothing changed")}
+VIDEO_NOTES = {
+    "402": ("video_ends_early", "video ends about 120 s before the audio", "speech unaffected, nothing changed")
+}
 
 ITEMS = tuple(
     f"PHQ8_{item}"
@@ -148,6 +150,15 @@ class DaicWoz(SessionCorpus):
     def _gender(self, person: PersonRow | None, ledger: Ledger) -> str:
         return gender_of(person, person.row.get("Gender", "") if person else None, self.config.gender_codes, ledger)
 
+    def _interview(self, interview_id: str, ledger: Ledger) -> Interview:
+        interview = super()._interview(interview_id, ledger)
+        # What is wrong with the video is nothing to somebody who has no features of it.
+        seen = any(feature.kind.startswith("clnf") for feature in interview.features)
+        if seen and self.config.published_defects and interview_id in VIDEO_NOTES:
+            defect, before, after = VIDEO_NOTES[interview_id]
+            ledger.note(defect, "video", before, after, _PUBLISHED)
+        return interview
+
     def _turns(self, interview_id: str, data: bytes, name: str, ledger: Ledger) -> tuple[Turn, ...]:
         columns = ("start_time", "stop_time", "speaker", "value")
         table = parse_table(data, name, columns, delimiter="\t", quoted=False)
@@ -184,8 +195,6 @@ class DaicWoz(SessionCorpus):
             cut = remove_span(turns, start_s, stop_s)
             ledger.note("interruption", name, f"{start_s:g}-{stop_s:g} s", counted(cut), _PUBLISHED)
             turns = cut.turns
-        if published and interview_id in NOTES:
-            ledger.note(NOTES[interview_id][0], "video", *NOTES[interview_id][1:], _PUBLISHED)
         return turns
 
 
