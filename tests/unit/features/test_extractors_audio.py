@@ -25,7 +25,12 @@ from moodscale.config import ConfigError, validate
 from moodscale.features.audio import decode_window
 from moodscale.features.config import ExtractConfig
 from moodscale.features.extractors.log_mel import LogMel, LogMelConfig
-from moodscale.features.extractors.transformers_audio import TransformersAudio, TransformersAudioConfig, hash_weights
+from moodscale.features.extractors.transformers_audio import (
+    PIECE_FRAMES,
+    TransformersAudio,
+    TransformersAudioConfig,
+    hash_weights,
+)
 from moodscale.features.plan import Windowing
 from moodscale.features.sources import read_sources
 from moodscale.schema import Split
@@ -78,6 +83,19 @@ def test_normalising_is_left_to_the_models_own_extractor(normalise: bool) -> Non
     with torch.no_grad():
         expected = model(given.input_values).last_hidden_state[0].numpy()
     np.testing.assert_allclose(extractor(model, normalise).extract([waveform])[0], expected, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("num_samples", [400, 64_079, 64_080, 64_400, 200_000])
+def test_a_long_window_convolved_in_pieces_is_the_one_convolved_whole(family: str, num_samples: int) -> None:
+    assert PIECE_FRAMES * 320 + 80 == 64_080, "the lengths lie around a piece's edge"
+    model = build(family, "layer")
+    waveform = noise(num_samples)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(waveform)[None]).last_hidden_state[0].numpy()
+    found = extractor(model, normalise=False).extract([waveform])[0]
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2, (1.0, 0.0, 3.0)])

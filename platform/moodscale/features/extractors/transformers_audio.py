@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,8 @@ from moodscale.models.source import ModelSource
 
 _VERSION = 1
 """Counts up where the arithmetic below changes a value."""
+PIECE_FRAMES = 200
+"""Frames that the convolutions make at a time on a CPU: what lies between them then stays in a core's cache."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHT_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 _WHISPER_INPUT_S = 30.0
@@ -182,7 +184,7 @@ class TransformersAudio:
             model = model.get_encoder()
             self._shrinking = [(2 * preprocess.hop_length, 2 * preprocess.hop_length)]
             num_layers, self.dim = settings.encoder_layers, settings.d_model
-        elif hasattr(settings, "conv_stride") and hasattr(settings, "conv_kernel"):
+        elif hasattr(settings, "conv_stride") and hasattr(model, "feature_extractor"):
             self._shrinking = list(zip(settings.conv_kernel, settings.conv_stride, strict=True))
             num_layers, self.dim = settings.num_hidden_layers, settings.hidden_size
         else:
@@ -194,10 +196,34 @@ class TransformersAudio:
         self.pads = self.is_whisper or getattr(settings, "feat_extract_norm", None) == "layer"
         self.batch = not device.startswith("cpu") if batch is None else batch
         self.device = device
+        if device.startswith("cpu") and self.pads and not self.is_whisper:
+            self._convolve_in_pieces(model.feature_extractor)
         self._preprocess = preprocess
         self._model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
         torch.backends.cudnn.benchmark = False  # it would choose by the clock, and the choice decides the bits
         torch.backends.cudnn.deterministic = True
+
+    def _convolve_in_pieces(self, convolutions: Any) -> None:
+        """Under a layer norm a frame depends on its own samples alone, so the pieces give the whole's frames."""
+        import torch
+
+        whole = convolutions.forward
+        hop, heard = self.hop_samples, self._samples_of_a_frame()
+
+        def in_pieces(values: Any) -> Any:
+            num_frames = self.num_frames(values.shape[1])
+            edges = [*range(0, num_frames, PIECE_FRAMES), num_frames]
+            return torch.cat(
+                [whole(values[:, first * hop : (last - 1) * hop + heard]) for first, last in pairwise(edges)], dim=2
+            )
+
+        convolutions.forward = in_pieces
+
+    def _samples_of_a_frame(self) -> int:
+        samples = 1
+        for kernel, stride in reversed(self._shrinking):
+            samples = (samples - 1) * stride + kernel
+        return samples
 
     def num_frames(self, num_samples: int) -> int:
         if self.is_whisper:
