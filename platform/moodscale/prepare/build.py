@@ -22,7 +22,9 @@ from moodscale.corpora.base import MANIFEST_ROOT, Corpus, CorpusConfig
 from moodscale.prepare.config import PrepareConfig
 from moodscale.prepare.interview import PreparedInterview, prepare_interview
 from moodscale.prepare.manifest import FORMAT, MANIFEST_FILE, read_facts
+from moodscale.prepare.own_files import UNPACKED_DIR, remove_traces, remove_unpacked, with_own_files
 from moodscale.prepare.people import assign_splits, compare_people
+from moodscale.prepare.pseudonyms import Pseudonyms, hide, hide_message, pseudonyms_from_environment
 from moodscale.prepare.summary import ManifestSummary, render_html, summarise
 from moodscale.prepare.tables import CollectedInterview, build_tables, collect, content_hash
 from moodscale.schema import CorpusError, Split
@@ -44,10 +46,15 @@ def prepare_serially(
     corpus: CorpusConfig, config: PrepareConfig, interview_ids: Sequence[str], manifest_dir: UPath
 ) -> Iterator[PreparedInterview]:
     """One interview after the other, in this process."""
-    opened = corpus.open(unpack_to=manifest_dir / AUDIO_DIR)
+    opened = corpus.open(unpack_to=manifest_dir / (UNPACKED_DIR if config.pseudonymise else AUDIO_DIR))
     roots = {**opened.roots, MANIFEST_ROOT: manifest_dir}
     for interview_id in interview_ids:
-        yield prepare_interview(opened, interview_id, config, roots)
+        prepared = prepare_interview(opened, interview_id, config, roots)
+        if config.pseudonymise:
+            copied = with_own_files(prepared, roots, manifest_dir)
+            remove_unpacked(prepared, manifest_dir)
+            prepared = copied
+        yield prepared
 
 
 def build_manifest(
@@ -61,25 +68,31 @@ def build_manifest(
     Raises:
         CorpusError: the corpus cannot be used; too many interviews are quarantined; or ``out`` holds another corpus,
             other settings or something else.
-        ConfigError: the people cannot be split as asked.
+        ConfigError: the people cannot be split as asked; no usable key to pseudonymise with; what de-identifying needs
+            is not there.
     """
     out = location(out)
     corpus = corpus.absolute()
+    pseudonyms = pseudonyms_from_environment() if config.pseudonymise else None
+    if config.transcripts == "deidentified":
+        config.deidentify.check()
     opened = corpus.open()
-    settings = {"corpus": corpus.content(), "prepare": config.content()}
-    fingerprint = input_fingerprint(opened, settings)
+    settings = _settings(corpus, config, pseudonyms)
+    fingerprint = _fingerprint(opened, settings, config, pseudonyms)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(out):
+    with locked(out):
         existing = _existing(out, settings)
         if existing is not None and existing["input_fingerprint"] == fingerprint:
             log.info("%s is current (%s): nothing to do", out, existing["hash"])
             return replace(ManifestSummary.from_json(existing["summary"]), path=str(out), reused=True)
         with _staging(out, reserved=existing is not None) as partial:
             prepared = _collect(opened, map_interviews(corpus, config, opened.interview_ids(), partial))
-            _check_quarantine(prepared, config)
-            notes = [*opened.absent(), *compare_people([one.row for one in prepared if one.row is not None])]
-            tables = build_tables(prepared, notes, assign_splits(prepared, config))
-            facts = _facts(corpus, config, opened, settings, tables, fingerprint)
+            tables = _tables(prepared, opened, config, pseudonyms)
+            notes, warnings = _notes(opened, config, pseudonyms)
+            facts = _facts(corpus, config, opened, settings, tables, fingerprint, notes)
+            if pseudonyms is not None:
+                facts = _without_places(facts, pseudonyms)
+                remove_traces(partial)
             summary = summarise(
                 tables,
                 out,
@@ -87,8 +100,9 @@ def build_manifest(
                 opened.name,
                 settings["prepare"],
                 _expected_clips(corpus, config, prepared),
-                opened.approximations(),
+                notes,
             )
+            summary = replace(summary, warnings=(*warnings, *summary.warnings))
             for warning in summary.warnings:
                 log.warning("%s", warning)
             facts["summary"] = summary.to_json()
@@ -96,6 +110,71 @@ def build_manifest(
                 return _keep(out, existing, facts, summary)
             _write(partial, tables, summary, facts)
     return summary
+
+
+def _tables(
+    prepared: Sequence[CollectedInterview], opened: Corpus, config: PrepareConfig, pseudonyms: Pseudonyms | None
+) -> dict[str, pa.Table]:
+    rows = [one.row for one in prepared if one.row is not None]
+    notes = [*opened.absent(), *compare_people(rows)]
+    if pseudonyms is None:
+        _check_quarantine(prepared, config)
+        return build_tables(prepared, notes, assign_splits(prepared, config))
+    # People are split by their own keys, as without pseudonyms; from here on, and in every message, they have none.
+    hidden, notes = hide(pseudonyms, prepared, notes)
+    _check_quarantine(hidden, config)
+    try:
+        splits = assign_splits(prepared, config)
+    except ValueError as error:
+        message = hide_message(pseudonyms, str(error), [row["person"] for row in rows])
+        raise type(error)(f"{message} (people are pseudonymised; prepare without to see who is meant)") from None
+    return build_tables(hidden, notes, {pseudonyms.person(key): split for key, split in splits.items()})
+
+
+def _settings(corpus: CorpusConfig, config: PrepareConfig, pseudonyms: Pseudonyms | None) -> dict[str, Any]:
+    settings = {"corpus": corpus.content(), "prepare": config.content()}
+    if pseudonyms is not None:
+        splits = {
+            key: pseudonyms.digest(value) if key == "rows" else value
+            for key, value in settings["prepare"]["splits"].items()
+        }
+        settings["prepare"] |= {"splits": splits, "pseudonym_key_id": pseudonyms.key_id}
+    return settings
+
+
+def _fingerprint(
+    opened: Corpus, settings: Mapping[str, Any], config: PrepareConfig, pseudonyms: Pseudonyms | None
+) -> str:
+    found = input_fingerprint(opened, settings)
+    if config.transcripts == "deidentified":
+        found = hashlib.sha256(f"{found}\n{config.deidentify.inputs()}".encode()).hexdigest()[:32]
+    return found if pseudonyms is None else pseudonyms.digest(found)
+
+
+def _notes(opened: Corpus, config: PrepareConfig, pseudonyms: Pseudonyms | None) -> tuple[list[str], list[str]]:
+    """What a reader of any figure must know, and what is worth a warning."""
+    notes, warnings = list(opened.approximations()), list[str]()
+    if config.transcripts == "deidentified":
+        said, warnings = config.deidentify.notes()
+        notes += said
+    if pseudonyms is not None:
+        notes.append(
+            f"Pseudonyms: people and interviews bear keyed hashes (key {pseudonyms.key_id}); dates are moved "
+            "back by one to ten years, by the same number of days for everything of one person; voices and words "
+            "are as they were."
+        )
+    return notes, warnings
+
+
+def _without_places(facts: Mapping[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
+    """Paths lead to the originals: the corpus' root, and files that settings name."""
+    return {
+        **facts,
+        "corpus": facts["settings"]["corpus"],
+        "prepare": facts["settings"]["prepare"],
+        "roots": {MANIFEST_ROOT: "."},
+        "pseudonyms": {"key_id": pseudonyms.key_id},
+    }
 
 
 def input_fingerprint(corpus: Corpus, settings: Mapping[str, Any]) -> str:
@@ -191,6 +270,7 @@ def _facts(
     settings: Mapping[str, Any],
     tables: Mapping[str, pa.Table],
     fingerprint: str,
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     people: dict[str, list[str]] = {split.value: [] for split in Split}
     for person, split in sorted(
@@ -206,7 +286,7 @@ def _facts(
         "corpus": corpus.to_json(),
         "prepare": config.to_json(),
         "roots": {**{name: str(root) for name, root in opened.roots.items()}, MANIFEST_ROOT: "."},
-        "approximations": list(opened.approximations()),
+        "approximations": list(notes),
         "people": people,
         "num_rows": {name: table.num_rows for name, table in tables.items()},
         "input_fingerprint": fingerprint,
@@ -261,7 +341,7 @@ def _staging(out: UPath, reserved: bool) -> Iterator[UPath]:
 
 
 @contextmanager
-def _locked(out: UPath) -> Iterator[None]:
+def locked(out: UPath) -> Iterator[None]:
     """Held by the process, so a killed one leaves no lock behind.
 
     Object storage knows no such lock. Two jobs there write the same bytes where corpus and settings are the same;

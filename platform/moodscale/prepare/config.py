@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from moodscale.config import Config, by_kind
+from moodscale.prepare.deidentify import DeidentifyConfig
 from moodscale.prepare.splits.base import SplitConfig
 from moodscale.prepare.splits.official import OfficialSplitConfig
 
 _OPERATIONAL = frozenset({"num_cpus", "max_quarantined_fraction"})
+_PRIVACY = frozenset({"deidentify", "pseudonymise"})
 
 
 class PrepareConfig(Config):
@@ -33,8 +35,18 @@ class PrepareConfig(Config):
         default=OfficialSplitConfig(),
         description="a file of prepare/splits: official, stratified, kfold, leave_one_corpus_out, file",
     )
-    transcripts: Literal["none", "as_is"] = Field(
-        default="none", description="whether the manifest keeps what was said; by default it holds times only"
+    transcripts: Literal["none", "as_is", "deidentified"] = Field(
+        default="none",
+        description="whether the manifest keeps what was said, and whether what tells who said it is taken out; by "
+        "default it holds times only",
+    )
+    deidentify: DeidentifyConfig = Field(
+        default=DeidentifyConfig(), description="how, where transcripts are deidentified"
+    )
+    pseudonymise: bool = Field(
+        default=False,
+        description="write keyed hashes for people and interviews, shift dates, copy recordings under neutral names; "
+        "the key comes from the environment (MOODSCALE_PSEUDONYM_KEY or MOODSCALE_PSEUDONYM_KEY_FILE)",
     )
     max_quarantined_fraction: float = Field(
         default=0.05, ge=0, le=1, description="fail when a larger share of the interviews cannot be used"
@@ -51,5 +63,8 @@ class PrepareConfig(Config):
 
     def content(self) -> dict[str, Any]:
         """The settings that decide what a manifest holds, without those that only say how it is made."""
-        kept = {key: value for key, value in self.to_json().items() if key not in _OPERATIONAL}
-        return kept | {"splits": self.splits.content()}
+        kept = {key: value for key, value in self.to_json().items() if key not in _OPERATIONAL | _PRIVACY}
+        kept |= {"splits": self.splits.content()}
+        # Left out where they are not asked for: a manifest without them is the same as ever.
+        kept |= {"deidentify": self.deidentify.content()} if self.transcripts == "deidentified" else {}
+        return kept | ({"pseudonymise": True} if self.pseudonymise else {})

@@ -12,6 +12,7 @@ from upath import UPath
 from moodscale.corpora.base import Corpus
 from moodscale.prepare.clips import Cutting, Window, cut_clips
 from moodscale.prepare.config import PrepareConfig
+from moodscale.prepare.deidentify import deidentify
 from moodscale.prepare.scan import AudioScan, estimate_snr_db, scan_audio
 from moodscale.schema import AudioFile, CorpusError, Interview, Quarantined, Repair, Speaker, Turn
 
@@ -104,7 +105,13 @@ def prepare_interview(
         note("no_clips", "turns", f"{cutting.speech_s:.1f} s of speech", "too short")
     windows = cutting.windows if interview.label is not None else ()
     row = _row(interview, recordings, scans, cutting, len(windows))
-    turns = tuple(_turn_rows(interview.turns, config.transcripts == "as_is"))
+    try:
+        texts, found = _texts(interview, config)
+    except CorpusError as error:
+        quarantined.append(Quarantined(interview.corpus, interview.interview_id, "transcript", str(error)))
+        return PreparedInterview(interview_id, None, (), tuple(repairs), tuple(quarantined))
+    repairs += found
+    turns = tuple(_turn_rows(interview.turns, texts))
     return PreparedInterview(interview_id, row, windows, tuple(repairs), tuple(quarantined), turns)
 
 
@@ -157,7 +164,14 @@ def _recording_row(index: int, audio: AudioFile, scan: AudioScan, turns: Sequenc
     }
 
 
-def _turn_rows(turns: Sequence[Turn], with_text: bool) -> list[dict[str, Any]]:
+def _texts(interview: Interview, config: PrepareConfig) -> tuple[Sequence[str | None], list[Repair]]:
+    """What the manifest keeps of what was said, one a turn, and lines about what was taken out of it."""
+    if config.transcripts == "deidentified":
+        return deidentify(config.deidentify, interview)
+    return [turn.text if config.transcripts == "as_is" else None for turn in interview.turns], []
+
+
+def _turn_rows(turns: Sequence[Turn], texts: Sequence[str | None]) -> list[dict[str, Any]]:
     return [
         {
             "turn": index,
@@ -167,7 +181,7 @@ def _turn_rows(turns: Sequence[Turn], with_text: bool) -> list[dict[str, Any]]:
             "start_s": turn.start_s,
             "stop_s": turn.stop_s,
             "num_characters": len(turn.text),
-            "text": turn.text if with_text else None,
+            "text": text,
         }
-        for index, turn in enumerate(turns)
+        for index, (turn, text) in enumerate(zip(turns, texts, strict=True))
     ]

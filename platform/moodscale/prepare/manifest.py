@@ -144,6 +144,12 @@ class Manifest:
         """Keys of the people in a split; it shows no label and is not counted as a read."""
         return tuple(self.facts["people"][str(_split(split))])
 
+    @property
+    def pseudonym_key_id(self) -> str | None:
+        """Which key its people's pseudonyms are made with; ``None`` where they bear their own names."""
+        known: Mapping[str, str] = self.facts.get("pseudonyms", {})
+        return known.get("key_id")
+
     def num_test_reads(self) -> int:
         """How often the test split was read."""
         if not is_local(self.path):
@@ -156,8 +162,15 @@ class Manifest:
         """Refuse one person in two splits, over this and other manifests: keys are global, so two corpora's too.
 
         Raises:
-            CorpusError: naming the person and both places.
+            CorpusError: naming the person and both places; or manifests whose people bear names of different keys.
         """
+        for manifest in others:
+            if manifest.pseudonym_key_id != self.pseudonym_key_id:
+                raise CorpusError(
+                    f"{self.path.name} and {manifest.path.name} name people by different keys ("
+                    f"{self.pseudonym_key_id or 'none'} and {manifest.pseudonym_key_id or 'none'}), so nobody can be "
+                    "found in both; prepare them with one pseudonym key"
+                )
         seen: dict[str, tuple[str, str]] = {}
         for manifest in (self, *others):
             for person, split in manifest._person_splits():
