@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count, groupby
 from typing import Any, Literal
 
@@ -121,8 +121,8 @@ class Conversations:
     def approximations(self) -> Sequence[str]:
         days = f"{self.config.look_back_days:g}"
         return [
-            f"Conversations: a questionnaire goes with what began in the {days} days before it; what was written "
-            "earlier is left out, and a conversation that began in time is taken whole.",
+            f"Conversations: a questionnaire goes with conversations that began in the {days} days before it, without "
+            "what was written after it.",
             "Conversations: who writes to an assistant chose to, and so did who filled in a questionnaire: neither "
             "is a sample of a population.",
             f"Conversations: {len(self._unlabelled):,} of {len(self._index.users):,} users have no questionnaire; they "
@@ -211,6 +211,8 @@ class _SessionReader:
             window = self.corpus._window(self.questionnaire)
             entries = [one for one in entries if one.started_us in window]
         conversations = self._conversations([one for one in entries if one.started_us != NO_TIME])
+        if self.questionnaire is not None:
+            conversations = self._until(self.questionnaire.at.us, conversations)
         for defect, times in self._counts.items():
             found, done = DEFECTS[defect]
             self.note(self.user_id, defect, self._where[defect], f"{times} {found}", done)
@@ -229,6 +231,18 @@ class _SessionReader:
             administered_at=None if self.questionnaire is None else self.questionnaire.at.iso,
         )
         return Reading(interview, tuple(self.repairs), tuple(self.quarantined))
+
+    def _until(self, administered_us: int, conversations: Sequence[Conversation]) -> list[Conversation]:
+        """What was written after the questionnaire may tell of it: it is left out."""
+        kept = [
+            replace(one, messages=tuple(message for message in one.messages if message.us <= administered_us))
+            for one in conversations
+        ]
+        if late := sum(len(one.messages) for one in conversations) - sum(len(one.messages) for one in kept):
+            self.note(
+                self.id, "after_questionnaire", "messages", f"{late} message(s) after the questionnaire", "left out"
+            )
+        return kept
 
     def _look_at_all(self, entries: Sequence[Entry]) -> None:
         """What is said once of all of a user's conversations."""

@@ -66,6 +66,15 @@ def test_both_edges_of_the_look_back_belong_to_it_in_any_zone(tmp_path: Path) ->
     assert defects(reading)["out_of_window"][1].startswith("2 of 4 conversations")
 
 
+def test_what_was_written_after_the_questionnaire_is_left_out_and_counted(tmp_path: Path) -> None:
+    messages = tuple(
+        {"role": "user", "content": f"message {minute}", "at": f"2025-03-01T12:0{minute}:00Z"} for minute in range(5)
+    )
+    reading = open_log(tmp_path, [chat("u1", "a", messages=messages)], [label("u1", "2025-03-01T12:02:00Z")]).read("u1")
+    assert [turn.text for turn in interview(reading).turns] == ["message 0", "message 1", "message 2"]
+    assert defects(reading)["after_questionnaire"][1] == "2 message(s) after the questionnaire"
+
+
 def test_the_look_back_is_a_setting(tmp_path: Path) -> None:
     rows = [chat("u1", "a", "2025-03-01T12:00:00Z"), chat("u1", "b", "2025-03-04T12:00:00Z")]
     labels = [label("u1", "2025-03-05T12:00:00Z")]
