@@ -12,7 +12,7 @@ from moodscale.evaluate.report.svg import Chart, nice_ticks
 from moodscale.inspect.distributions import Distribution
 from moodscale.inspect.groups import ALL, BANDS, ITEM_NAMES, LabelGroup
 
-_SHARES = [(value, f"{value:.0%}") for value in (0.0, 0.25, 0.5, 0.75, 1.0)]
+_SHARES = [(value, f"{100 * value:g}") for value in (0.0, 0.25, 0.5, 0.75, 1.0)]
 _ROW = 22.0
 _NUM_COLOURS = 4
 
@@ -70,8 +70,10 @@ def _row_name(group: LabelGroup) -> str:
 def _stacked(
     title: str, rows: Sequence[tuple[str, Sequence[int | None], int]], labels: Sequence[str], css: str
 ) -> Markup:
-    chart = Chart(title, y_range=(-0.5, len(rows) - 0.5), height=48.0 + _ROW * len(rows), left=88.0)
-    chart.axes("", "", _SHARES, [(len(rows) - 1 - index, name[:13]) for index, (name, _, _) in enumerate(rows)])
+    chart = Chart(title, (0.0, 1.03), y_range=(-0.5, len(rows) - 0.5), height=48.0 + _ROW * len(rows), left=88.0)
+    chart.axes(
+        "% of the labels", "", _SHARES, [(len(rows) - 1 - index, name[:13]) for index, (name, _, _) in enumerate(rows)]
+    )
     for index, (name, counts, total) in enumerate(rows):
         row, at = len(rows) - 1 - index, 0.0
         for number, count in enumerate(counts):

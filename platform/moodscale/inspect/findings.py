@@ -73,6 +73,7 @@ def find(data: Gathered, labels: Sequence[LabelGroup], overlap: Overlap, min_cel
         *_levels(data),
         *_speech(data),
         *_missing(data),
+        *_disagreements(data, overlap),
         *_ledger(data),
         *_preparing(data),
         *_known(data),
@@ -105,7 +106,7 @@ def _splits(data: Gathered) -> Iterator[Finding]:
                 yield Finding(level, f"Empty {split} split", "0 people", text, weight=1.0)
         if source.num_test_reads:
             text = f"each read makes the next result less independent{_of(data, source.name)}"
-            yield Finding(Level.KNOWN, "Test split read before", f"{source.num_test_reads} times", text, weight=0.2)
+            yield Finding(Level.KNOWN, "Test split read before", _times(source.num_test_reads), text, weight=0.2)
 
 
 def _classes(data: Gathered, labels: Sequence[LabelGroup], min_cell: int) -> Iterator[Finding]:
@@ -228,16 +229,36 @@ def _missing(data: Gathered) -> Iterator[Finding]:
             yield _some(rows, genders, "Gender unknown", text, level=Level.KNOWN)
 
 
-_DISAGREEMENTS = {
-    "total_disagrees": ("Totals disagree", "people have another total in another corpus"),
-    "gender_disagrees": ("Genders disagree", "people have another gender in another corpus: is the code understood?"),
+def _disagreements(data: Gathered, overlap: Overlap) -> Iterator[Finding]:
+    """People in two corpora who are not the same in both. Where most are not, the keys name different people."""
+    num_shared = sum(one.num_people for one in overlap.corpora)
+    for defect, title, text in (
+        ("total_disagrees", "Totals disagree", "people in two corpora have another total in each"),
+        (
+            "gender_disagrees",
+            "Genders disagree",
+            "people in two corpora have another gender in each: is the code understood?",
+        ),
+    ):
+        lines = data.ledger[data.ledger["defect"] == defect]
+        if len(lines):
+            share = len(lines) / max(num_shared, len(lines))
+            level = Level.WRONG if share >= MOST and len(lines) > 1 else Level.DOUBTFUL
+            number = f"{len(lines)} of {num_shared}" if num_shared >= len(lines) else str(len(lines))
+            yield Finding(level, title, number, text, tuple(sorted(set(lines["interview_id"]))), share)
+
+
+_LEDGER = {
     "items_do_not_add_up": ("Items do not add up", "labels whose items do not add up to the total"),
-    "binary_contradicts_score": ("Class contradicted total", "labels: the class was set from the total"),
+    "binary_contradicts_score": (
+        "Class contradicted total",
+        "labels: the total is believed, and the class follows from it",
+    ),
 }
 
 
 def _ledger(data: Gathered) -> Iterator[Finding]:
-    for defect, (title, text) in _DISAGREEMENTS.items():
+    for defect, (title, text) in _LEDGER.items():
         lines = data.ledger[data.ledger["defect"] == defect]
         if len(lines):
             level = Level.KNOWN if defect == "binary_contradicts_score" else Level.DOUBTFUL
@@ -262,9 +283,9 @@ def _known(data: Gathered) -> Iterator[Finding]:
     if data.num_repeated:
         text = "interviews are in several of the manifests; they are counted once, as the first has them"
         yield Finding(Level.KNOWN, "In several manifests", str(data.num_repeated), text, weight=0.3)
-    said = dict.fromkeys(note for source in data.sources for note in source.manifest.approximations())
-    for note in said:
-        yield Finding(Level.KNOWN, "Approximate", "", note)
+    if num := len(data.approximations):
+        text = "is not what its name says" if num == 1 else "are not what their names say"
+        yield Finding(Level.KNOWN, "Approximate", f"{num} thing{'s' if num > 1 else ''}", f"{text}: see the list")
 
 
 def _some(
@@ -276,6 +297,10 @@ def _some(
         level = Level.WRONG if share >= wrong_from and len(hit) > 1 else Level.DOUBTFUL
     named = tuple(sorted(set(hit["interview_id"].astype(str))))
     return Finding(level, title, f"{len(hit)} of {len(rows)}", text, named, share)
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def _of(data: Gathered, source: str) -> str:

@@ -35,6 +35,8 @@ class Source:
 class Gathered:
     """All manifests as one. An interview that several of them have is in it once, as the first has it.
 
+    Interview ids have their corpus' name before them, unless there is one corpus only.
+
     Attributes:
         interviews: a row an interview, without its label; ``participant_s``, ``interviewer_s`` and ``other_s`` are the
             lengths of its turns by speaker.
@@ -54,6 +56,11 @@ class Gathered:
     quarantine: pd.DataFrame
     label_splits: tuple[Split, ...]
     num_repeated: int
+
+    @property
+    def approximations(self) -> tuple[str, ...]:
+        """What a reader of any figure made from them must know."""
+        return tuple(dict.fromkeys(note for source in self.sources for note in source.manifest.approximations()))
 
     @property
     def corpora(self) -> list[str]:
@@ -88,6 +95,13 @@ def gather(manifests: Sequence[Manifest], test_labels: bool = True) -> Gathered:
             for split in splits
         ]
     )
+    ledger = _lines([one.manifest.ledger() for one in sources], LEDGER_SCHEMA)
+    quarantine = _lines([one.manifest.quarantine() for one in sources], QUARANTINE_SCHEMA)
+    if len({*interviews["corpus"], *quarantine["corpus"]}) > 1:
+        for frame in (interviews, turns, clips, labels, ledger, quarantine):
+            frame["interview_id"] = [
+                f"{corpus}:{id_}" if id_ else "" for corpus, id_ in frame[INTERVIEW].itertuples(index=False)
+            ]
     return Gathered(
         sources,
         interviews.join(_spoken(interviews, turns)),
@@ -95,8 +109,8 @@ def gather(manifests: Sequence[Manifest], test_labels: bool = True) -> Gathered:
         turns,
         clips,
         labels[labels["total"].notna()].reset_index(drop=True),
-        _lines([one.manifest.ledger() for one in sources], LEDGER_SCHEMA),
-        _lines([one.manifest.quarantine() for one in sources], QUARANTINE_SCHEMA),
+        ledger,
+        quarantine,
         splits,
         len(every) - len(interviews),
     )
@@ -115,7 +129,17 @@ def short_names(paths: Sequence[os.PathLike[str]]) -> list[str]:
 def _frame(source: Source, table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas()
     frame.insert(0, "manifest", source.name)
+    frame["interview_id"] = _own_ids(frame)
     return frame
+
+
+def own_id(corpus: str, interview_id: str) -> str:
+    """As its corpus names it, without the corpus' name that combined manifests put before it."""
+    return interview_id.removeprefix(f"{corpus}:")
+
+
+def _own_ids(rows: pd.DataFrame) -> list[str]:
+    return [own_id(corpus, id_) for corpus, id_ in rows[INTERVIEW].itertuples(index=False)]
 
 
 def _stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -126,6 +150,7 @@ def _stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:
 def _lines(tables: list[pa.Table], schema: pa.Schema) -> pd.DataFrame:
     """The same line in two manifests is one: they were made from the same files."""
     lines: pd.DataFrame = pa.concat_tables([table.cast(schema) for table in tables]).to_pandas()
+    lines["interview_id"] = _own_ids(lines)
     return lines.drop_duplicates(ignore_index=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,6 @@ BANDS = ((0, 4, "minimal"), (5, 9, "mild"), (10, 14, "moderate"), (15, 19, "mode
 ITEM_NAMES = (
     "interest", "mood", "sleep", "energy", "appetite", "self-worth", "concentration", "movement", "self-harm",
 )  # fmt: skip
-GROUPINGS = ("split", "gender", "corpus")
 ALL = "all"
 _SPLIT_ORDER = [*(split.value for split in Split)]
 
@@ -73,7 +72,7 @@ class LabelGroup:
 def group_sizes(data: Gathered) -> tuple[GroupSize, ...]:
     interviews, clips = data.interviews, data.clips
     found = []
-    for by, group, own in _groups(interviews):
+    for by, group, own in _groups(interviews, _groupings(data)):
         cut = clips.merge(own[INTERVIEW], on=INTERVIEW) if len(clips) else clips
         spoken = own["participant_s"] + own["other_s"]
         found.append(
@@ -100,7 +99,7 @@ def label_groups(data: Gathered, min_cell: int) -> tuple[LabelGroup, ...]:
     found: list[LabelGroup] = []
     for instrument, labels in data.labels.groupby("instrument", sort=True):
         counts = _Counts(Instrument(instrument), min_cell)
-        for by, group, own in _groups(labels):
+        for by, group, own in _groups(labels, _groupings(data)):
             counts.add(by, group, own)
         found += counts.groups()
     return tuple(found)
@@ -175,7 +174,7 @@ class _Counts:
         what: list[tuple[Hashable, ...]] = [("label",), ("items",), ("class", 0), ("class", 1)]
         what += [("band", index) for index in range(len(BANDS))]
         what += [("item", item, answer) for item in range(num_items) for answer in range(5)]
-        for by in GROUPINGS:
+        for by in sorted({by for by, _ in self._rows} - {ALL}):
             groups = [at for at in self._rows if at[0] == by]
             for cell in what:
                 # Everybody's value is the sum of the groups'.
@@ -186,6 +185,11 @@ class _Counts:
         return [cell for cell in self._people if (cell[0], cell[1]) in small]
 
 
+def _groupings(data: Gathered) -> tuple[str, ...]:
+    """A single corpus is everybody."""
+    return ("split", "gender", "corpus") if len(data.corpora) > 1 else ("split", "gender")
+
+
 def _answers(labels: pd.DataFrame, instrument: Instrument) -> tuple[pd.DataFrame, np.ndarray]:
     """Labels that have items, and float ``[num_labels, num_items]`` with NaN where an answer is missing."""
     has = labels["items"].map(lambda items: items is not None and len(items) > 0).to_numpy(bool)
@@ -194,9 +198,9 @@ def _answers(labels: pd.DataFrame, instrument: Instrument) -> tuple[pd.DataFrame
     return chosen, np.asarray(rows, dtype=float).reshape(len(chosen), instrument.num_items)
 
 
-def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+def _groups(rows: pd.DataFrame, groupings: Sequence[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
     yield ALL, ALL, rows
-    for by in GROUPINGS:
+    for by in groupings:
         values = rows[by].dropna().unique().tolist()
         for value in sorted(values, key=lambda one: _SPLIT_ORDER.index(one) if by == "split" else one):
             yield by, str(value), rows[rows[by] == value]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from moodscale.inspect.gather import short_names
+from moodscale.inspect.gather import own_id, short_names
 from moodscale.prepare.manifest import Manifest
 from moodscale.schema import Split
 
@@ -84,7 +84,7 @@ def find_overlap(manifests: Sequence[Manifest]) -> Overlap:
             for recording in row["recordings"]:
                 # Silence of equal length is equal, whoever kept it.
                 if recording["peak"] > 0:
-                    interview = f"{row['corpus']}/{row['interview_id']}"
+                    interview = f"{row['corpus']}:{own_id(row['corpus'], row['interview_id'])}"
                     recordings[recording["audio_hash"]].add((name, row["person"], interview, row["split"] or ""))
         for row in manifest.without_labels("clips").group_by(["person", "split"]).aggregate([]).to_pylist():
             splits[row["person"]].add((name, row["split"]))

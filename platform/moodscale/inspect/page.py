@@ -45,7 +45,7 @@ def render_page(report: DataReport) -> str:
 
 
 def _view(report: DataReport) -> dict[str, Any]:
-    corpora = sorted({one.group for one in report.groups if one.by == "corpus"})
+    corpora = sorted({one.corpus for one in report.modalities})
     everybody = report.groups[0]
     return {
         "css": Markup(_read("report.css", "moodscale.evaluate.report") + _read("page.css")),
@@ -86,7 +86,7 @@ def _cell(count: int | None) -> str:
 
 
 def _share(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
+    return "–" if value is None else f"{100 * value:.{digits}f}\u00a0%"
 
 
 def _number(value: float | None, digits: int = 1) -> str:

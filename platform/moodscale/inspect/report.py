@@ -70,6 +70,7 @@ class DataReport:
 
     manifests: tuple[ManifestFacts, ...]
     findings: tuple[Finding, ...]
+    approximations: tuple[str, ...]
     groups: tuple[GroupSize, ...]
     labels: tuple[LabelGroup, ...]
     distributions: tuple[Distribution, ...]
@@ -107,6 +108,7 @@ def inspect(
     return DataReport(
         tuple(_facts(one.name, one.manifest, one.num_test_reads) for one in data.sources),
         find(data, labels, overlap, min_cell),
+        data.approximations,
         group_sizes(data),
         labels,
         distributions(data),

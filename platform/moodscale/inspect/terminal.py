@@ -40,6 +40,7 @@ def render(report: DataReport, html: str = "") -> Group:
         parts.append(_quarantine(report))
     if not report.overlap.disjoint or len(report.overlap.corpora) + len(report.overlap.manifests):
         parts.append(render_overlap(report.overlap))
+    parts += [Text(f"note: {note}") for note in report.approximations]
     if html:
         parts.append(Text(f"charts: {html}"))
     return Group(*parts)
@@ -95,7 +96,7 @@ def _findings(report: DataReport) -> Group:
     lines = []
     for one in report.findings:
         line = Text(f"{one.level.value:>8}  ", style=_STYLES[one.level])
-        line.append(one.title + (f": {one.number} " if one.number else ": "), style="bold")
+        line.append(f"{one.title} ({one.number}): " if one.number else f"{one.title}: ", style="bold")
         line.append(one.text)
         if one.interviews and one.level is not Level.KNOWN:
             line.append(f" [{_named(one.interviews)}]", style="dim")
