@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from upath import UPath
 
 from moodscale.corpora.base import Corpus
+from moodscale.corpora.reading.features import check_features
+from moodscale.corpora.reading.members import open_input
 from moodscale.prepare.clips import Cutting, Window, cut_clips
 from moodscale.prepare.config import PrepareConfig
 from moodscale.prepare.deidentify import deidentify
@@ -67,7 +70,8 @@ def prepare_interview(
 ) -> PreparedInterview:
     """Read one interview, check its recordings and cut it into clips.
 
-    A recording that is damaged is quarantined; the interview with it only if it was the last.
+    A recording that is damaged is quarantined; the interview with it only if it was the last. So is a feature file
+    that is not what its name says: the interview then lacks that kind.
 
     Args:
         roots: folder of each root's name that the corpus' files may have.
@@ -76,6 +80,8 @@ def prepare_interview(
     interview, repairs, quarantined = reading.interview, list(reading.repairs), list(reading.quarantined)
     if interview is None:
         return PreparedInterview(interview_id, None, (), tuple(repairs), tuple(quarantined))
+    interview, unusable = _without_unusable_features(interview, roots)
+    quarantined += unusable
 
     def note(defect: str, where: str, before: str, after: str) -> None:
         source = "checked on preparing"
@@ -113,6 +119,24 @@ def prepare_interview(
     repairs += found
     turns = tuple(_turn_rows(interview.turns, texts))
     return PreparedInterview(interview_id, row, windows, tuple(repairs), tuple(quarantined), turns)
+
+
+def _without_unusable_features(interview: Interview, roots: Mapping[str, UPath]) -> tuple[Interview, list[Quarantined]]:
+    """The head of every feature file is looked at: a job that extracts them should not be the first to find out."""
+    usable, unusable = [], []
+    for feature in interview.features:
+        try:
+            with open_input(roots, feature.root, feature.path) as stream:
+                check_features(stream, feature.format, PurePosixPath(feature.path).name)
+        except (CorpusError, OSError) as error:
+            reason = str(error) if isinstance(error, CorpusError) else f"{feature.path}: cannot be read"
+            unusable.append(Quarantined(interview.corpus, interview.interview_id, feature.kind, reason))
+        else:
+            usable.append(feature)
+    if not unusable:
+        return interview, []
+    kinds = {feature.kind for feature in interview.features} - {feature.kind for feature in usable}
+    return replace(interview, features=tuple(usable), missing=tuple(sorted({*interview.missing, *kinds}))), unusable
 
 
 def _row(
