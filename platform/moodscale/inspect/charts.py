@@ -18,12 +18,14 @@ _NUM_COLOURS = 4
 
 
 def distribution_panels(found: Sequence[Distribution], corpora: Sequence[str]) -> list[Panel]:
-    """One panel a quantity, a line a corpus; a corpus has one colour everywhere."""
+    """One panel a quantity that varies, a line a corpus; a corpus has one colour everywhere."""
     colour = {corpus: index % _NUM_COLOURS for index, corpus in enumerate(corpora)}
     panels = []
     for quantity, group in groupby(found, key=lambda one: one.quantity):
         own = list(group)
         edges, unit = own[0].edges, own[0].unit
+        if min(one.quantiles[0] for one in own) == max(one.quantiles[-1] for one in own):
+            continue  # one value: the table has it
         most = max(count / one.num for one in own for count in one.counts)
         chart = Chart(quantity, (edges[0], edges[-1]), (0.0, most * 1.05), height=210.0)
         ticks = [(tick, f"{tick:.4g}") for tick in nice_ticks(edges[0], edges[-1])]

@@ -44,12 +44,12 @@ def distributions(data: Gathered) -> tuple[Distribution, ...]:
     recordings = data.recordings
     return (
         *_by_corpus("interview length", "min", recorded["corpus"], recorded["duration_s"] / 60),
-        *_by_corpus("share of the time that is participant's speech", "%", recorded["corpus"], 100 * share),
+        *_by_corpus("speech share", "%", recorded["corpus"], 100 * share),
         *_by_corpus("participant's turn", "s", timed["corpus"], timed["length_s"]),
-        *_by_corpus("participant's turn in writing", "characters", written["corpus"], written["num_characters"]),
+        *_by_corpus("turn in writing", "characters", written["corpus"], written["num_characters"]),
         *_by_corpus("clip length", "s", data.clips["corpus"], data.clips["duration_s"]),
-        *_by_corpus("signal to noise (estimated)", "dB", recordings["corpus"], recordings["snr_db"]),
-        *_by_corpus("samples at full scale", "%", recordings["corpus"], 100 * recordings["clipped_fraction"]),
+        *_by_corpus("signal to noise", "dB", recordings["corpus"], recordings["snr_db"]),
+        *_by_corpus("full-scale samples", "%", recordings["corpus"], 100 * recordings["clipped_fraction"]),
     )
 
 

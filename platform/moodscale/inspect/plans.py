@@ -59,7 +59,7 @@ def _settings(max_clips: int) -> Iterator[tuple[str, SamplingConfig]]:
     yield NATURAL, SamplingConfig()
     yield "class-balanced", SamplingConfig(class_balanced=True)
     yield "speaker-balanced", SamplingConfig(speaker_balanced=True)
-    yield "both", SamplingConfig(class_balanced=True, speaker_balanced=True)
+    yield "class- and speaker-balanced", SamplingConfig(class_balanced=True, speaker_balanced=True)
     yield f"at most {max_clips} a person", SamplingConfig(max_clips_per_speaker=max_clips)
 
 
