@@ -29,6 +29,7 @@ SMALL = (
     "optim.lr=0.005",
     "train.num_workers=1",
     "train.use_gpu=false",
+    "train.cpus_per_worker=1",
     "train.data_cpus=1",
     "train.engine.precision=fp32",
     "evaluate.num_bootstrap=200",
