@@ -231,6 +231,31 @@ def plan(
 
 
 @app.command()
+def forget(
+    person: Annotated[str, typer.Argument(help="a person's key such as daic:300, or a pseudonym")],
+    manifests: Annotated[list[str] | None, typer.Option(help="folder or URI of a manifest; as often as needed")] = None,
+    runs: Annotated[list[str] | None, typer.Option(help="storage folder, or one experiment's; as often")] = None,
+    features: Annotated[list[str] | None, typer.Option(help="store of features; as often as needed")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="an experiment's YAML file: its corpus' raw data go too")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="registry; default: MLFLOW_TRACKING_URI")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="remove it; without, it is only shown")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove a person from manifests, features, runs and raw data, and name every model that learned from them."""
+    from moodscale import verbs
+    from moodscale.forget.forget import Places
+    from moodscale.forget.view import render as render_forgotten
+
+    raw = None if corpus is None else _load(corpus, None).corpus
+    places = Places(tuple(manifests or ()), tuple(runs or ()), tuple(features or ()), raw, tracking_uri)
+    result = verbs.forget(person, places, yes)
+    _finish(result.to_json(), as_json, render_forgotten(result))
+    if not result.found:
+        print(f"error: PERSON is nowhere; looked in {'; '.join(result.looked_in)}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor(
     config: Annotated[Path | None, typer.Argument(help="the experiment's YAML file")] = None,
     overrides: Overrides = None,

@@ -38,6 +38,7 @@ from moodscale.train.plan import plan as compute_plan
 from moodscale.train.predict_job import PREDICTIONS, predict
 
 if TYPE_CHECKING:
+    from moodscale.forget.forget import Forgotten, Places
     from moodscale.inspect.overlap import Overlap
     from moodscale.inspect.report import DataReport
     from moodscale.registry.register import Registered
@@ -172,6 +173,13 @@ def _report_context(experiment: Experiment, evaluation: Evaluation, manifest: Ma
         approximations=manifest.approximations(),
         history=history,
     )
+
+
+def forget(person: str, places: Places, really: bool = False) -> Forgotten:
+    """A person out of everything that is named, and the models that learned from them."""
+    from moodscale.forget.forget import forget as forget_person
+
+    return forget_person(person, places, really)
 
 
 def evaluate_table(predictions: Path, experiment: Experiment | None = None) -> Evaluated:

@@ -26,6 +26,7 @@ from moodscale.corpora.reading.tables import read_bytes
 from moodscale.schema import CorpusError, Interview, Repair
 from moodscale.storage import display, is_local, local_path, location
 
+NAMES_NOT_LOOKED_FOR = "names and places were NOT looked for"
 INSTALL = "pip install 'moodscale[privacy]'"
 NAME_LABELS = {
     "PERSON": "PERSON", "PER": "PERSON", "GPE": "LOCATION", "LOC": "LOCATION", "FAC": "LOCATION", "ORG": "ORGANIZATION",
@@ -109,9 +110,7 @@ class DeidentifyConfig(Config):
             languages = ", ".join(sorted(self.spacy_models))
             return [*said, f"Transcripts: names and places were looked for in {languages} only."], []
         listed = "only those of the deny list were taken out" if self.deny_list else "they are still in the transcripts"
-        return said, [
-            f"names and places were NOT looked for in the transcripts, {listed}: set prepare.deidentify.spacy_models"
-        ]
+        return said, [f"{NAMES_NOT_LOOKED_FOR} in the transcripts, {listed}: set prepare.deidentify.spacy_models"]
 
 
 def deidentify(config: DeidentifyConfig, interview: Interview) -> tuple[list[str], list[Repair]]:
