@@ -166,6 +166,8 @@ def _clip_batch(row: Mapping[str, Any], windows: Sequence[Window]) -> pa.RecordB
     """One interview's clips. Samples become seconds here; ``round(seconds * rate)`` gives them back exactly."""
     recordings = {recording["recording"]: recording for recording in row["recordings"]}
     shared = {name: row[name] for name in CLIP_SCHEMA.names if name in row and name not in ("num_turns", "duration_s")}
+    # An interview of combined corpora has its corpus in its id already.
+    interview = row["interview_id"].removeprefix(f"{row['corpus']}:")
     clips = []
     for index, window in enumerate(windows):
         first = recordings[window.segments[0][0]]
@@ -181,7 +183,7 @@ def _clip_batch(row: Mapping[str, Any], windows: Sequence[Window]) -> pa.RecordB
         clips.append(
             {
                 **shared,
-                "clip_id": f"{row['corpus']}:{row['interview_id']}:{index:04d}",
+                "clip_id": f"{row['corpus']}:{interview}:{index:04d}",
                 "root": first["root"],
                 "path": first["path"],
                 "sample_rate_hz": rate,
