@@ -63,12 +63,13 @@ def render_overlap(overlap: Overlap) -> Group:
     if overlap.people:
         table = _table("people in two splits", "person", "where")
         for person in overlap.people:
-            table.add_row(person.person, Text("; ".join(f"{split} of {name}" for name, split in person.places)))
+            _add(table, person.person, Text("; ".join(f"{split} of {name}" for name, split in person.places)))
         parts.append(table)
     if overlap.recordings:
         table = _table("recordings of two people", "people", "interviews", "splits")
         for same in overlap.recordings:
-            table.add_row(
+            _add(
+                table,
                 ", ".join(sorted({person for _, person, *_ in same.places})),
                 Text(", ".join(sorted({f"{interview} ({name})" for name, _, interview, _ in same.places}))),
                 ", ".join(sorted({split for *_, split in same.places if split})),
@@ -78,7 +79,7 @@ def render_overlap(overlap: Overlap) -> Group:
     if shared:
         table = _table("people in both", "first", "second", right=("people",))
         for one in shared:
-            table.add_row(one.first, one.second, str(one.num_people))
+            _add(table, one.first, one.second, str(one.num_people))
         parts.append(table)
     return Group(*parts)
 
@@ -110,7 +111,8 @@ def _groups(report: DataReport) -> Table:
     right = ("people", "interviews", "without label", "hours", "of speech", "clips")
     table = _table("people, interviews, hours", "by", "group", right=right)
     for one in report.groups:
-        table.add_row(
+        _add(
+            table,
             one.by, one.group, str(one.num_people), str(one.num_interviews), str(one.num_unlabelled or ""),
             f"{one.hours:.2f}", f"{one.speech_hours:.2f}", f"{one.num_clips:,}", style="bold" if one.by == ALL else "",
         )  # fmt: skip
@@ -125,7 +127,8 @@ def _labels(labels: Sequence[LabelGroup], min_cell: int) -> Table:
     table = _table(title, "questionnaire", "group", right=("labels", f"≥ {DEPRESSED_FROM}", *bands, "mean", "sd"))
     for one in labels:
         counts = (one.num_depressed, *one.bands)
-        table.add_row(
+        _add(
+            table,
             one.instrument, one.group, str(one.num_labels), *("–" if count is None else str(count) for count in counts),
             _number(one.mean), _number(one.sd), style="bold" if one.by == ALL else "",
         )  # fmt: skip
@@ -136,14 +139,14 @@ def _distributions(report: DataReport) -> Table:
     right = ("values", "least", "5 %", "median", "95 %", "most")
     table = _table("distributions", "what", "corpus", right=right)
     for one in report.distributions:
-        table.add_row(f"{one.quantity} ({one.unit})", one.corpus, f"{one.num:,}", *(f"{q:.4g}" for q in one.quantiles))
+        _add(table, f"{one.quantity} ({one.unit})", one.corpus, f"{one.num:,}", *(f"{q:.4g}" for q in one.quantiles))
     return table
 
 
 def _modalities(report: DataReport) -> Table:
     table = _table("modalities", "kind", "corpus", right=("have", "missing", "interviews"))
     for one in report.modalities:
-        table.add_row(one.kind, one.corpus, str(one.num_have), str(one.num_missing or ""), str(one.num_interviews))
+        _add(table, one.kind, one.corpus, str(one.num_have), str(one.num_missing or ""), str(one.num_interviews))
     return table
 
 
@@ -152,7 +155,8 @@ def _plans(report: DataReport) -> Table:
     table = _table("what an epoch shows", "sampling", right=right)
     several = len(report.manifests) > 1
     for one in report.plans:
-        table.add_row(
+        _add(
+            table,
             f"{one.manifest}: {one.name}" if several else one.name, f"{one.num_clips:,}", f"{one.num_different:,}",
             _share(one.depressed_share), str(one.num_people), _share(one.largest_share, 1), _share(one.top_tenth_share),
         )  # fmt: skip
@@ -162,16 +166,16 @@ def _plans(report: DataReport) -> Table:
 def _ledger(report: DataReport) -> Table:
     table = _table("ledger", "corpus", "defect", "interviews", right=("lines",))
     for one in report.ledger:
-        table.add_row(one.corpus, one.defect, Text(_named(one.interviews)), str(one.num_lines))
+        _add(table, one.corpus, one.defect, _named(one.interviews), str(one.num_lines))
     return table
 
 
 def _quarantine(report: DataReport) -> Table:
     table = _table("quarantine", "corpus", "interview", "where", "reason")
     for corpus, interview, where, reason in report.quarantine[:_MAX_ROWS]:
-        table.add_row(corpus, interview, Text(where), Text(reason))
+        _add(table, corpus, interview, where, reason)
     if len(report.quarantine) > _MAX_ROWS:
-        table.add_row("", f"and {len(report.quarantine) - _MAX_ROWS} more", "", "")
+        _add(table, "", f"and {len(report.quarantine) - _MAX_ROWS} more", "", "")
     return table
 
 
@@ -180,6 +184,11 @@ def _table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
     for column in right:
         table.add_column(column, justify="right")
     return table
+
+
+def _add(table: Table, *cells: str | Text, style: str = "") -> None:
+    """A row as it is: an id or a reason from a file may look like rich's markup."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), style=style)
 
 
 def _named(interviews: Sequence[str]) -> str:
