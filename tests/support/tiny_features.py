@@ -16,10 +16,10 @@ from moodscale.config import validate
 from moodscale.features.config import ExtractConfig
 from moodscale.features.plan import Group
 from moodscale.features.worker import Line, Work, Worker
-from moodscale.schema import Split
 
 RECORDING = pa.struct(
     [
+        ("recording", pa.int32()),
         ("root", pa.string()),
         ("path", pa.string()),
         ("sample_rate_hz", pa.int32()),
@@ -70,11 +70,10 @@ class TinyManifest:
         self.hash = hash
         self.roots = {"corpus": UPath(root)}
         self.rows = list(rows)
-        self.reads: list[tuple[str, str]] = []
 
-    def interviews(self, split: Split | str, reader: str = "") -> pa.Table:
-        self.reads.append((str(split), reader))
-        return pa.Table.from_pylist([row for row in self.rows if row["split"] == split], INTERVIEWS)
+    def without_labels(self, name: str) -> pa.Table:
+        assert name == "interviews"
+        return pa.Table.from_pylist(self.rows, INTERVIEWS)
 
     def add(self, *durations_s: float, split: str = "train", rate_hz: int = 16_000, **fields: Any) -> dict[str, Any]:
         """An interview with recordings of these lengths."""
@@ -87,7 +86,7 @@ class TinyManifest:
                 soundfile.write(stream, samples, rate_hz, subtype="PCM_16", format="WAV")
             digest = hashlib.sha256(samples.tobytes()).hexdigest()[:32]
             facts = {"sample_rate_hz": rate_hz, "num_samples": len(samples), "audio_hash": digest}
-            recordings.append({"root": "corpus", "path": name, **facts})
+            recordings.append({"recording": index, "root": "corpus", "path": name, **facts})
         row = {"corpus": "tiny", "interview_id": str(number), "split": split, "recordings": recordings}
         self.rows.append({"features": [], "missing": [], **row, **fields})
         return self.rows[-1]

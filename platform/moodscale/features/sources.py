@@ -12,7 +12,7 @@ from upath import UPath
 from moodscale.features.plan import Recording
 from moodscale.schema import CorpusError, FeatureFile, Split
 
-_COLUMNS = ("corpus", "interview_id", "recordings", "features", "missing")
+_COLUMNS = ("corpus", "interview_id", "split", "recordings", "features", "missing")
 
 
 class ManifestTables(Protocol):
@@ -24,7 +24,7 @@ class ManifestTables(Protocol):
     @property
     def roots(self) -> Mapping[str, UPath]: ...
 
-    def interviews(self, split: Split | str, reader: str = "") -> pa.Table: ...
+    def without_labels(self, name: str) -> pa.Table: ...
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,20 @@ def read_sources(manifest: ManifestTables, splits: Iterable[Split]) -> Sources:
     recordings: dict[str, Recording] = {}
     files: list[ColumnsFile] = []
     missing: dict[str, list[str]] = {}
-    for split in splits:
-        for row in manifest.interviews(split, reader="extract").select(list(_COLUMNS)).to_pylist():
-            name = f"{row['corpus']}:{row['interview_id']}"
-            own = [_recording(one) for one in row["recordings"]]
-            if not own:
-                missing.setdefault("audio", []).append(name)
-            for one in own:
-                recordings.setdefault(one.audio_hash, one)
-            for kind in row["missing"]:
-                missing.setdefault(kind, []).append(name)
-            files.extend(_columns_file(one, own, name) for one in row["features"] if own)
+    wanted = {Split(split).value for split in splits}
+    for row in manifest.without_labels("interviews").select(list(_COLUMNS)).to_pylist():
+        if row["split"] not in wanted:
+            continue
+        name = f"{row['corpus']}:{row['interview_id']}"
+        own = {one["recording"]: _recording(one) for one in row["recordings"]}
+        if not own:
+            missing.setdefault("audio", []).append(name)
+        for one in own.values():
+            recordings.setdefault(one.audio_hash, one)
+        for kind in row["missing"]:
+            missing.setdefault(kind, []).append(name)
+        # A file that goes with a recording that was quarantined has nothing to go with.
+        files += [_columns_file(one, own[one["recording"]]) for one in row["features"] if one["recording"] in own]
     return Sources(
         dict(manifest.roots),
         tuple(recordings[key] for key in sorted(recordings)),
@@ -102,8 +105,5 @@ def _recording(row: Mapping[str, Any]) -> Recording:
     return Recording(row["audio_hash"], row["root"], row["path"], row["sample_rate_hz"], row["num_samples"])
 
 
-def _columns_file(row: Mapping[str, Any], recordings: list[Recording], interview: str) -> ColumnsFile:
-    file = FeatureFile(row["kind"], row["format"], row["root"], row["path"], row["recording"])
-    if not 0 <= file.recording < len(recordings):
-        raise CorpusError(f"{file.path}: recording={file.recording} is none of {interview}; prepare it again")
-    return ColumnsFile(file, recordings[file.recording])
+def _columns_file(row: Mapping[str, Any], recording: Recording) -> ColumnsFile:
+    return ColumnsFile(FeatureFile(row["kind"], row["format"], row["root"], row["path"], row["recording"]), recording)
