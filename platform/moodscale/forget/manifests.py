@@ -68,7 +68,7 @@ def find_in_manifest(path: UPath, who: Who) -> FoundIn | None:
     if under_way is not None and not who.is_sealed_in(under_way, name):
         raise CorpusError(f"{path}: forgetting somebody else was interrupted; run that again first")
     if under_way is None:
-        Manifest.open(path)  # what was altered must not get a new hash here
+        Manifest.open(str(path))  # what was altered must not get a new hash here
     lines = _lines(path)
     tables = {table: read_table(path / f"{table}.parquet") for table in SCHEMAS}
     kept = _without(tables, who, name)

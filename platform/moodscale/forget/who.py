@@ -97,7 +97,7 @@ class Who:
         if how == "hmac":
             assert self.pseudonyms is not None
             return self.pseudonyms.digest(f"{salt} {name}")
-        return hashlib.scrypt(name.encode(), salt=salt.encode(), **_SCRYPT).hex()  # type: ignore[arg-type]
+        return hashlib.scrypt(name.encode(), salt=salt.encode(), **_SCRYPT).hex()
 
 
 def mention(names: tuple[str, ...]) -> re.Pattern[bytes]:

@@ -163,21 +163,20 @@ def hide_message(pseudonyms: Pseudonyms, text: str, names: Sequence[str]) -> str
 
 
 def _hidden(pseudonyms: Pseudonyms, one: CollectedInterview) -> CollectedInterview:
-    lines = {
-        "repairs": tuple(pseudonyms.line(line) for line in one.repairs),
-        "quarantined": tuple(pseudonyms.line(line) for line in one.quarantined),
-    }
+    one = replace(
+        one,
+        repairs=tuple(pseudonyms.line(line) for line in one.repairs),
+        quarantined=tuple(pseudonyms.line(line) for line in one.quarantined),
+    )
     if one.row is None:
-        return replace(one, **lines)
+        return one
     person, corpus = one.row["person"], one.row["corpus"]
     names = {
         "person": pseudonyms.person(person),
         "interview_id": pseudonyms.interview(corpus, one.row["interview_id"]),
     }
     row = {**one.row, **names, "administered_at": pseudonyms.shifted(person, one.row["administered_at"])}
-    return replace(
-        one, row=row, clips=_renamed(one.clips, names, corpus), turns=_renamed(one.turns, names, corpus), **lines
-    )
+    return replace(one, row=row, clips=_renamed(one.clips, names, corpus), turns=_renamed(one.turns, names, corpus))
 
 
 def _renamed(batch: pa.RecordBatch | None, names: Mapping[str, str], corpus: str) -> pa.RecordBatch | None:
@@ -197,7 +196,7 @@ def _renamed(batch: pa.RecordBatch | None, names: Mapping[str, str], corpus: str
 def _order(one: CollectedInterview) -> tuple[str, str]:
     if one.row is not None:
         return one.row["corpus"], one.row["interview_id"]
-    lines = [*one.quarantined, *one.repairs]
+    lines: list[Repair | Quarantined] = [*one.quarantined, *one.repairs]
     return (lines[0].corpus, lines[0].interview_id) if lines else ("", "")
 
 
