@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -14,7 +13,7 @@ import pyarrow as pa
 from moodscale.prepare.manifest import Manifest
 from moodscale.prepare.tables import LEDGER_SCHEMA, QUARANTINE_SCHEMA
 from moodscale.schema import Speaker, Split
-from moodscale.storage import display
+from moodscale.storage import Place, display
 
 READER = "inspect"
 INTERVIEW = ["corpus", "interview_id"]
@@ -116,7 +115,7 @@ def gather(manifests: Sequence[Manifest], test_labels: bool = True) -> Gathered:
     )
 
 
-def short_names(paths: Sequence[os.PathLike[str]]) -> list[str]:
+def short_names(paths: Sequence[Place]) -> list[str]:
     """The shortest ends of the paths that tell them apart; a folder called just ``manifest`` needs its parent."""
     parts = [PurePosixPath(display(str(path))).parts for path in paths]
     for length in range(1, max(len(one) for one in parts) + 1):

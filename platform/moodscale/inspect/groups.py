@@ -98,7 +98,7 @@ def label_groups(data: Gathered, min_cell: int) -> tuple[LabelGroup, ...]:
     """
     found: list[LabelGroup] = []
     for instrument, labels in data.labels.groupby("instrument", sort=True):
-        counts = _Counts(Instrument(instrument), min_cell)
+        counts = _Counts(Instrument(str(instrument)), min_cell)
         for by, group, own in _groups(labels, _groupings(data)):
             counts.add(by, group, own)
         found += counts.groups()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -114,12 +115,16 @@ def inspect(
         distributions(data),
         tuple(_modalities(data)),
         tuple(_ledger(data.ledger)),
-        tuple((row.corpus, row.interview_id, row.where, row.reason) for row in data.quarantine.itertuples()),
+        tuple(_quarantined(row) for row in data.quarantine.to_dict("records")),
         overlap,
         sampling_plans(data, max_clips, min_cell),
         min_cell,
         test_labels,
     )
+
+
+def _quarantined(row: Mapping[Hashable, Any]) -> tuple[str, str, str, str]:
+    return row["corpus"], row["interview_id"], row["where"], row["reason"]
 
 
 def check_different(manifests: Sequence[Manifest]) -> None:
@@ -151,26 +156,34 @@ def _modalities(data: Gathered) -> list[Modality]:
     num_have = _count(rows, have)
     num_missing = _count(rows, rows["missing"].map(list))
     recorded = rows["recordings"].map(lambda recordings: ["recording"] if len(recordings) else [])
-    unrecorded = rows["recordings"].map(lambda recordings: [] if len(recordings) else ["recording"])
+    with_recordings = set(rows.loc[recorded.map(bool), "corpus"])
+    unrecorded = pd.Series(
+        [
+            ["recording"] if corpus in with_recordings and not kinds else []
+            for corpus, kinds in zip(rows["corpus"], recorded, strict=True)
+        ],
+        rows.index,
+        dtype=object,
+    )
     num_have, num_missing = {**num_have, **_count(rows, recorded)}, {**num_missing, **_count(rows, unrecorded)}
     kinds = sorted({kind for _, kind in [*num_have, *num_missing]} | {"recording"}, key=lambda k: (k != "recording", k))
     return [
-        Modality(kind, corpus, num_have.get((corpus, kind), 0), num_missing.get((corpus, kind), 0), len(own))
+        Modality(kind, corpus, num_have.get((corpus, kind), 0), num_missing.get((corpus, kind), 0), number)
         for kind in kinds
-        for corpus, own in rows.groupby("corpus")
+        for corpus, number in sorted(Counter(rows["corpus"]).items())
     ]
 
 
 def _count(rows: pd.DataFrame, kinds: pd.Series) -> dict[tuple[str, str], int]:
     pairs = rows.assign(kind=kinds).explode("kind").dropna(subset="kind")
-    return {(corpus, kind): len(own) for (corpus, kind), own in pairs.groupby(["corpus", "kind"])}
+    return Counter(pairs[["corpus", "kind"]].itertuples(index=False, name=None))
 
 
 def _ledger(lines: pd.DataFrame) -> list[LedgerLines]:
     found = [
         LedgerLines(
-            corpus,
-            defect,
+            str(corpus),
+            str(defect),
             len(own),
             "; ".join(sorted(set(own["source"]))),
             tuple(sorted({one for one in own["interview_id"] if one})),

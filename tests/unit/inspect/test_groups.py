@@ -4,9 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from moodscale.config import validate
+from moodscale.corpora.conversations import ConversationsConfig
 from moodscale.inspect.gather import gather, short_names
 from moodscale.inspect.groups import LabelGroup, group_sizes, label_groups
+from moodscale.inspect.page import render_page
+from moodscale.inspect.report import inspect
+from moodscale.prepare.build import build_manifest
+from moodscale.prepare.config import PrepareConfig
 from moodscale.prepare.manifest import Manifest
+from tiny_chats import chat, label, write_log
 from tiny_manifests import prepared, sessions
 
 
@@ -81,3 +88,21 @@ def test_manifests_are_called_by_what_tells_them_apart() -> None:
     assert short_names([Path("/r/daic/manifest")]) == ["daic/manifest"]
     assert short_names([Path("/r/a/manifest"), Path("/r/b/manifest")]) == ["a/manifest", "b/manifest"]
     assert short_names([Path("/r/x"), Path("/r/y")]) == ["x", "y"]
+
+
+def test_conversations_have_labels_and_turns_and_no_recordings(tmp_path: Path) -> None:
+    users = [f"u{number}" for number in range(12)]
+    times = ("2025-03-05T12:00:00+00:00", "2025-03-06T12:00:00+00:00")
+    labels = [label(user, at, 18 * (i % 2), (2 * (i % 2),) * 9) for i, user in enumerate(users) for at in times]
+    write_log(tmp_path / "log", [chat(user, f"c-{user}") for user in users], labels)
+    splits = {"kind": "stratified", "validation": 0.25, "test": 0.25}
+    config = validate(PrepareConfig, {"splits": splits, "transcripts": "as_is"})
+    build_manifest(ConversationsConfig(path=str(tmp_path / "log")), config, tmp_path / "m")
+    report = inspect([Manifest.open(tmp_path / "m")])
+    everybody = by_name(report.labels)["all"]
+    assert (everybody.num_people, everybody.num_labels, everybody.num_depressed) == (12, 24, 12)
+    assert (report.groups[0].num_people, report.groups[0].num_interviews, report.groups[0].hours) == (12, 24, 0.0)
+    assert [(one.kind, one.num_have, one.num_missing) for one in report.modalities] == [("recording", 0, 0)]
+    assert {one.quantity for one in report.distributions} == {"turn in writing"}
+    assert report.plans == ()
+    assert "There is no clip to train on" in render_page(report)
