@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from moodscale import cli
+from moodscale.prepare.manifest import Manifest
+from moodscale.storage import upload
 from tiny_manifests import prepared, sessions
 
 
@@ -62,3 +65,17 @@ def test_what_cannot_be_done_is_one_message(capsys: pytest.CaptureFixture[str], 
         assert code == 2
         assert err.splitlines()[-1].startswith("error: ")
         assert said in err
+
+
+def test_a_manifest_in_object_storage_gets_its_page_there(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    bucket: UPath,
+) -> None:
+    local = prepared(tmp_path / "m", sessions(8))
+    place = bucket / "m"
+    upload({file: place / file.name for file in (tmp_path / "m").iterdir() if file.is_file()})
+    code, _, err = run(capsys, str(place), "--json")
+    assert code == 0, err
+    assert (place / "inspect.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert (Manifest.open(place).num_test_reads(), local.num_test_reads()) == (1, 0)
