@@ -26,6 +26,7 @@ from rich.text import Text
 
 from moodscale.config import ConfigError
 from moodscale.config.lookup import find_component
+from moodscale.storage import check_reachable, display, is_local, location
 from moodscale.tracking.base import TrackerConfig, TrackerError, redact
 from moodscale.tracking.environment import STACK, hardware, package_versions
 
@@ -291,11 +292,17 @@ def _tracking(needs: Needs, required: bool) -> Check:
 
 def _storage(needs: Needs) -> Iterator[Check]:
     given = needs.storage_path
-    if "://" in given:
-        fix = "set storage_path to a directory that every node sees (NFS, a mounted bucket)"
-        yield Check("storage", Level.FAIL, f"{given} is not a directory", fix)
+    try:
+        place = location(given)
+        check_reachable(place)
+    except ConfigError as error:
+        problem, _, fix = str(error).partition("; ")
+        yield Check("storage", Level.FAIL, problem, fix)
         return
-    path = Path(given).expanduser().absolute()
+    if not is_local(place):
+        yield Check("storage", Level.OK, f"{display(place)} answers")
+        return
+    path = Path(place)
     present = path
     while not present.exists():
         present = present.parent

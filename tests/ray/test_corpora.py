@@ -1,4 +1,4 @@
-"""The clip-level system on E-DAIC, on CMDC and with one of three corpora held out: the shipped configurations, small."""
+"""The clip-level system on E-DAIC, on CMDC and with one of three corpora held out: shipped configurations, small."""
 
 from __future__ import annotations
 

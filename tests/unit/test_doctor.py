@@ -67,8 +67,17 @@ def test_storage_that_cannot_be_written_fails(tmp_path):
     [found] = doctor._storage(Needs(storage_path=str(tmp_path / "file")))
     assert found.failed
     assert "storage_path" in found.fix
-    [found] = doctor._storage(Needs(storage_path="s3://bucket/runs"))
+
+
+def test_object_storage_is_asked_for_an_answer(bucket, monkeypatch):
+    [found] = doctor._storage(Needs(storage_path=str(bucket / "runs")))
+    assert (found.level, found.found) == (Level.OK, f"{bucket / 'runs'} answers")
+    [found] = doctor._storage(Needs(storage_path="s3://not-there/runs"))
     assert found.failed
+    assert "there is no bucket" in found.found
+    [found] = doctor._storage(Needs(storage_path="s3://key:canary@bucket/runs"))
+    assert found.failed
+    assert "canary" not in found.found + found.fix
 
 
 @pytest.mark.parametrize(("free_gib", "level"), [(0.5, Level.FAIL), (5, Level.WARN), (50, Level.OK)])
