@@ -76,7 +76,9 @@ def test_a_person_is_shown_then_gone_and_what_is_left_trains(trained: Runner) ->
 
     done = run(trained, person, *places, "--yes", "--json")
     assert done.returncode == 0, done.stderr
-    assert {one["kind"] for one in result(done)["models"]} == {"run", "checkpoint", "registered version"}
+    assert {one["kind"] for one in result(done)["models"]} == {
+        *("run", "checkpoint", "tracked run", "registered version")
+    }
     assert result(done)["notes"]
     again = run(trained, person, *places, "--yes", "--json")
     assert (again.returncode, result(again)["actions"]) == (0, [])

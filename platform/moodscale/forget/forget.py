@@ -78,7 +78,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Model:
-    """A model with the person in its lineage; ``kind`` is ``run``, ``checkpoint`` or ``registered version``."""
+    """A model with the person in its lineage: a run, a checkpoint of it, a tracked run or a registered version."""
 
     kind: str
     name: str
@@ -141,14 +141,15 @@ def forget(person: str, places: Places, really: bool = False) -> Forgotten:
                 if run.manifest_hash in hashes:
                     held.enter_context(alone(run.directory))
         actions = list(_actions(places, who, found, sorted(hashes)))
-        registered = list(_registered(places, found))
+        stores = _stores(places, found)
+        registered = list(_registered(stores, found))
         if really:
             for store, version, new_hash in registered:
                 store.mark_forgotten(version, new_hash)
             for action in actions:
                 action.do()
             log.info("forgotten: %d things removed, %d manifests rewritten", len(actions), _num_rewritten(found))
-        models = (*_trained(found, runs), *_versions(found, registered))
+        models = (*_trained(found, runs), *_tracked(stores, found), *_versions(found, registered))
     return Forgotten(
         done=really,
         found=bool(found or actions),
@@ -212,20 +213,32 @@ def _trained(found: Sequence[FoundIn], runs: Sequence[Run]) -> Iterator[Model]:
                 break
 
 
-def _registered(places: Places, found: Sequence[FoundIn]) -> Iterator[tuple[LineageStore, Version, str]]:
-    """Versions that learned from the person, with the hash that their manifest has without."""
-    trained = [one for one in found if was_trained_on(one)]
-    new_hash = {hash_: one.new_hash for one in trained for hash_ in one.hashes}
-    if not new_hash:
-        return
-    uris = _tracking_uris(places)
-    if uris:
-        from moodscale.registry.lineage import LineageStore  # MLflow takes seconds to import
+def _stores(places: Places, found: Sequence[FoundIn]) -> list[LineageStore]:
+    """The MLflows to ask; none is opened where nobody can have learned from the person."""
+    uris = _tracking_uris(places) if any(was_trained_on(one) for one in found) else []
+    if not uris:
+        return []
+    from moodscale.registry.lineage import LineageStore  # MLflow takes seconds to import
 
-        for uri in uris:
-            store = LineageStore(uri)
-            for version in store.versions_of(new_hash):
-                yield store, version, new_hash[version.manifest_hash]
+    return [LineageStore(uri) for uri in uris]
+
+
+def _registered(
+    stores: Sequence[LineageStore], found: Sequence[FoundIn]
+) -> Iterator[tuple[LineageStore, Version, str]]:
+    """Versions that learned from the person, with the hash that their manifest has without."""
+    new_hash = {hash_: one.new_hash for one in found if was_trained_on(one) for hash_ in one.hashes}
+    for store in stores:
+        for version in store.versions_of(new_hash):
+            yield store, version, new_hash[version.manifest_hash]
+
+
+def _tracked(stores: Sequence[LineageStore], found: Sequence[FoundIn]) -> Iterator[Model]:
+    """Tracked runs, which hold an adapter each, wherever they ran."""
+    split = {hash_: one.split or "" for one in found if was_trained_on(one) for hash_ in one.hashes}
+    for store in stores:
+        for run_id, hash_ in sorted(store.runs_of(sorted(split)).items()):
+            yield Model("tracked run", run_id, hash_, split[hash_])
 
 
 def _tracking_uris(places: Places) -> list[str]:

@@ -109,7 +109,7 @@ class DeidentifyConfig(Config):
         if self.spacy_models:
             languages = ", ".join(sorted(self.spacy_models))
             return [*said, f"Transcripts: names and places were looked for in {languages} only."], []
-        listed = "only those of the deny list were taken out" if self.deny_list else "they are still in the transcripts"
+        listed = "only those of the deny list were taken out" if self.deny_list else "they are still there"
         return said, [f"{NAMES_NOT_LOOKED_FOR} in the transcripts, {listed}: set prepare.deidentify.spacy_models"]
 
 

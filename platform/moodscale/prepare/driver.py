@@ -21,6 +21,8 @@ from moodscale.storage import location
 
 TASK_MEMORY_BYTES = 300 * 2**20
 """What a task may need beside its CPU: an interpreter with soundfile and Arrow; recordings pass in small pieces."""
+DEIDENTIFYING_BYTES = 300 * 2**20
+"""What presidio and its patterns need more. A model of names needs what its files are large, and is not counted."""
 _BLOCKS_A_CPU = 8
 """Interviews differ in length: several small blocks a CPU keep the last one from being waited for."""
 
@@ -61,7 +63,7 @@ def prepare_on_ray(
             batch_format="numpy",
             compute=ray.data.TaskPoolStrategy(size=num_tasks),
             num_cpus=1,
-            memory=TASK_MEMORY_BYTES,
+            memory=TASK_MEMORY_BYTES + (DEIDENTIFYING_BYTES if config.transcripts == "deidentified" else 0),
             fn_kwargs={"corpus": corpus, "config": config, "manifest_dir": str(manifest_dir)},
         )
         for row in prepared.iter_rows():

@@ -66,9 +66,10 @@ class LineageStore(RegistryStore):
     def mark_forgotten(self, version: Version, manifest_hash: str) -> None:
         """Say on a version that its manifest became ``manifest_hash`` without somebody; said twice it counts once."""
         before = json.loads(version.forgotten) if version.forgotten else {"manifests": []}
-        if manifest_hash in before["manifests"]:
+        short = manifest_hash[:12]  # a tag's length is limited
+        if short in before["manifests"]:
             return
-        manifests = [*before["manifests"], manifest_hash]
+        manifests = [*before["manifests"], short]
         at = datetime.now(UTC).isoformat(timespec="seconds")
         content = json.dumps({"at": at, "count": len(manifests), "manifests": manifests})
         self.tag_version(version.name, version.version, {FORGOTTEN_TAG: content})
