@@ -302,7 +302,7 @@ def _storage(needs: Needs) -> Iterator[Check]:
     if not is_local(place):
         yield Check("storage", Level.OK, f"{display(place)} answers")
         return
-    path = Path(place)
+    path = Path(str(place))
     present = path
     while not present.exists():
         present = present.parent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +46,8 @@ CORPORA: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
 
 
 @pytest.fixture(params=CORPORA)
-def case(request: pytest.FixtureRequest) -> Iterator[str]:
-    yield request.param
+def case(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 def test_every_planted_defect_is_in_the_ledger_or_the_quarantine_and_nothing_else_is(case: str, tmp_path: Path) -> None:
