@@ -22,6 +22,7 @@ from moodscale.corpora.base import CorpusConfig
 from moodscale.corpora.combined import CombinedConfig
 from moodscale.forget.action import Action
 from moodscale.forget.manifests import FoundIn, find_in_manifest, manifests_below, was_trained_on
+from moodscale.forget.pages import find_pages
 from moodscale.forget.raw.base import RawData
 from moodscale.forget.runs import Run, find_in_files, runs_below
 from moodscale.forget.stores import find_in_store
@@ -140,7 +141,7 @@ def forget(person: str, places: Places, really: bool = False) -> Forgotten:
             for run in runs:
                 if run.manifest_hash in hashes:
                     held.enter_context(alone(run.directory))
-        actions = list(_actions(places, who, found, sorted(hashes)))
+        actions = list(_actions(places, who, manifests, found, runs))
         stores = _stores(places, found)
         registered = list(_registered(stores, found))
         if really:
@@ -160,14 +161,21 @@ def forget(person: str, places: Places, really: bool = False) -> Forgotten:
     )
 
 
-def _actions(places: Places, who: Who, found: Sequence[FoundIn], hashes: Sequence[str]) -> Iterator[Action]:
+def _actions(
+    places: Places, who: Who, manifests: Sequence[UPath], found: Sequence[FoundIn], runs: Sequence[Run]
+) -> Iterator[Action]:
     audio = {hash_ for one in found for hash_ in one.audio_hashes}
-    stores = [location(store) for store in places.features]
-    stores += [location(place) / STORE_DIR for place in places.runs]
-    for store in {str(store): store for store in stores}.values():
+    hashes = sorted({hash_ for one in found for hash_ in one.hashes})
+    for store in _feature_stores(places):
         yield from find_in_store(store, audio, hashes)
+    folders = [folder for manifest in manifests for folder in (manifest, manifest.parent)]
+    folders += [*(location(place) for place in places.runs), *(run.directory for run in runs)]
+    pages = find_pages(folders, hashes)
+    yield from pages
+    ids = {id_ for one in found for id_ in one.interview_ids}
+    seen = {str(page.place) for page in pages}
     for place in places.runs:
-        yield from find_in_files(location(place), who)
+        yield from (action for action in find_in_files(location(place), who, ids) if str(action.place) not in seen)
     if places.corpus is not None:
         if who.is_pseudonym:
             raise ConfigError("--corpus: raw data bear people's own keys; give the person's key, not the pseudonym")
@@ -175,6 +183,13 @@ def _actions(places: Places, who: Who, found: Sequence[FoundIn], hashes: Sequenc
             yield from data.actions()
     for one in found:
         yield from one.actions
+
+
+def _feature_stores(places: Places) -> list[UPath]:
+    """Each once: those named, and those that lie beside runs."""
+    stores = [location(store) for store in places.features]
+    stores += [store for place in places.runs if (store := location(place) / STORE_DIR).is_dir()]
+    return list({str(store): store for store in stores}.values())
 
 
 def _manifests(places: Places) -> list[UPath]:
@@ -259,7 +274,7 @@ def _versions(found: Sequence[FoundIn], registered: Sequence[tuple[LineageStore,
 
 def _looked_in(places: Places, manifests: Sequence[UPath]) -> tuple[str, ...]:
     named = [*(f"manifest {display(path)}" for path in manifests), *(f"runs {display(path)}" for path in places.runs)]
-    named += [f"features {display(path)}" for path in places.features]
+    named += [f"features {display(path)}" for path in _feature_stores(places)]
     if places.corpus is not None:
         named.append(f"corpus {places.corpus.kind}")
     return tuple(named)
@@ -273,6 +288,8 @@ def _notes(places: Places, models: Sequence[Model]) -> tuple[str, ...]:
     notes = []
     if places.corpus is None:
         notes.append("Raw data were not looked at (no --corpus): preparing them again brings the person back.")
-    if not places.features:
-        notes.append("No store of features was named (--features): once a manifest is rewritten, theirs are not found.")
+    if not _feature_stores(places):
+        notes.append(
+            "No store of features was looked at (--features): once a manifest is rewritten, theirs are not found."
+        )
     return (*notes, _WHAT_STAYS) if models else tuple(notes)

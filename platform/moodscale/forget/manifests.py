@@ -24,6 +24,7 @@ from moodscale.forget.action import Action, removing_files
 from moodscale.forget.who import Who
 from moodscale.prepare.deidentify import NAMES_NOT_LOOKED_FOR
 from moodscale.prepare.manifest import MANIFEST_FILE, Manifest, read_facts
+from moodscale.prepare.pseudonyms import INTERVIEW_PREFIX, own_id
 from moodscale.prepare.summary import ManifestSummary, render_html, summarise
 from moodscale.prepare.tables import SCHEMAS, content_hash
 from moodscale.schema import CorpusError, Split
@@ -44,6 +45,7 @@ class FoundIn:
         new_hash: the one it has, or will have, without.
         split: the person's; ``None`` where they had no label.
         audio_hashes: of the recordings that are the person's alone.
+        interview_ids: what names their interviews by themselves: a pseudonym, or ``corpus:id``.
         actions: what is to be done to it; nothing where the person is gone already.
     """
 
@@ -52,6 +54,7 @@ class FoundIn:
     new_hash: str
     split: str | None
     audio_hashes: frozenset[str] = frozenset()
+    interview_ids: frozenset[str] = frozenset()
     actions: tuple[Action, ...] = ()
 
 
@@ -66,7 +69,9 @@ def find_in_manifest(path: UPath, who: Who) -> FoundIn | None:
     name = who.name_in(facts, str(path))
     under_way = _under_way(path)
     if under_way is not None and not who.is_sealed_in(under_way, name):
-        raise CorpusError(f"{path}: forgetting somebody else was interrupted; run that again first")
+        raise CorpusError(
+            f"{path}: forgetting somebody else was interrupted; run that again first, with its pseudonym key if any"
+        )
     if under_way is None:
         Manifest.open(str(path))  # what was altered must not get a new hash here
     lines = _lines(path)
@@ -94,7 +99,7 @@ def find_in_manifest(path: UPath, who: Who) -> FoundIn | None:
         Action("manifest", path, f"rows; its hash becomes {new_hash}", gone, rewriting.run),
     ]
     hashes = (str(line["old_hash"]), *_earlier(lines, str(line["old_hash"])))
-    return FoundIn(path, hashes, new_hash, line["split"], frozenset(audio), tuple(actions))
+    return FoundIn(path, hashes, new_hash, line["split"], frozenset(audio), _interview_ids(own), tuple(actions))
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,13 @@ def _own_files(own: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, A
         return {split_member(one["path"])[0] for one in places if one["root"] == MANIFEST_ROOT}
 
     return hashes(own) - hashes(others), files(own) - files(others)
+
+
+def _interview_ids(own: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    ids = ((row["corpus"], row["interview_id"]) for row in own)
+    return frozenset(
+        id_ if id_.startswith(INTERVIEW_PREFIX) else f"{corpus}:{own_id(corpus, id_)}" for corpus, id_ in ids
+    )
 
 
 def _members(own: Sequence[Mapping[str, Any]]) -> set[str]:

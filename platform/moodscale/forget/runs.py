@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,11 +50,15 @@ def runs_below(directory: UPath) -> list[Run]:
     return [_run(place) for place in places if (place / JOB_FILE).is_file()]
 
 
-def find_in_files(directory: UPath, who: Who) -> list[Action]:
-    """Tables and texts below a folder that name the person; manifests and stores are looked at elsewhere."""
+def find_in_files(directory: UPath, who: Who, interview_ids: Collection[str] = ()) -> list[Action]:
+    """Tables and texts below a folder that name the person or, texts, an interview of theirs.
+
+    Manifests and stores are looked at elsewhere.
+    """
     actions = []
+    pattern = mention((*who.names, *sorted(interview_ids)))
     for path in _files(directory):
-        action = _table_action(path, who) if path.suffix == ".parquet" else _text_action(path, who)
+        action = _table_action(path, who) if path.suffix == ".parquet" else _text_action(path, pattern)
         if action is not None:
             actions.append(action)
     return actions
@@ -99,11 +104,10 @@ def _dropping_rows(path: UPath, who: Who) -> Callable[[], None]:
     return run
 
 
-def _text_action(path: UPath, who: Who) -> Action | None:
+def _text_action(path: UPath, pattern: re.Pattern[bytes]) -> Action | None:
     """Lines where a file is made of lines; else the whole file: a report is written again by ``moodscale evaluate``."""
     if path.stat().st_size > MAX_TEXT_BYTES:
         return None
-    pattern = mention(who.names)
     data = path.read_bytes()
     if not pattern.search(data):
         return None

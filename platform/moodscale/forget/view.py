@@ -20,15 +20,17 @@ def render(result: Forgotten) -> Group:
         head = "removed" if result.done else "would be removed; nothing was changed, --yes does it"
     parts: list[Text | Table] = [Text(head)]
     if result.actions:
-        gone = Table("what", "where", "kind")
+        gone = Table("what")
+        gone.add_column("where", overflow="fold")
+        gone.add_column("kind")
         gone.add_column("number", justify="right")
         for action in result.actions:
             gone.add_row(action.kind, Text(display(action.place)), action.what, f"{action.number:,}")
         parts.append(gone)
     if result.models:
-        models = Table(
-            "kind", "model", "the person was in", title="models that learned from them", title_justify="left"
-        )
+        models = Table("kind", title="models that learned from them", title_justify="left")
+        models.add_column("model", overflow="fold")
+        models.add_column("the person was in")
         for model in result.models:
             models.add_row(model.kind, Text(model.name), model.split)
         parts.append(models)

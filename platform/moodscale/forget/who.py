@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import html
+import json
 import re
 import secrets
 from collections.abc import Mapping
@@ -35,7 +37,7 @@ class Who:
     @classmethod
     def of(cls, person: str) -> Who:
         """With the pseudonym key of the environment, where there is one."""
-        if not re.fullmatch(r"[^\s:]+:\S+", person):
+        if not re.fullmatch(r"[^\s:]+:\S(?:[^\r\n]*\S)?", person):  # an id may hold spaces, but for its ends
             raise ConfigError("PERSON is a person's key such as daic:300, or a pseudonym such as p:1f…; write it so")
         return cls(person, find_pseudonyms())
 
@@ -81,9 +83,12 @@ class Who:
         return mention(self.names).search(text.encode()) is not None
 
     def seal(self, name: str) -> dict[str, str]:
-        """What recognises the name again and does not tell it: keyed where a key is at hand, else salted and slow."""
+        """What recognises the name again and does not tell it: keyed where a key is at hand, else salted and slow.
+
+        A pseudonym cannot be guessed: its seal needs no key, so that who gives the pseudonym finds it again without.
+        """
         salt = secrets.token_hex(16)
-        how = "hmac" if self.pseudonyms is not None else "scrypt"
+        how = "scrypt" if self.pseudonyms is None or name.startswith(PERSON_PREFIX) else "hmac"
         return {"how": how, "salt": salt, "digest": self._digest(how, salt, name)}
 
     def is_sealed_in(self, line: Mapping[str, Any], name: str) -> bool:
@@ -101,6 +106,7 @@ class Who:
 
 
 def mention(names: tuple[str, ...]) -> re.Pattern[bytes]:
-    """A name by itself: ``daic:300`` is not in ``daic:3001``."""
-    found = "|".join(re.escape(name) for name in names)
+    """A name by itself: ``daic:300`` is not in ``daic:3001``. As plain text, JSON or HTML has it."""
+    written = dict.fromkeys(form for name in names for form in (name, json.dumps(name)[1:-1], html.escape(name)))
+    found = "|".join(re.escape(form) for form in written)
     return re.compile(rf"(?<![0-9A-Za-z_:-])(?:{found})(?![0-9A-Za-z_-])".encode())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from moodscale.prepare.pseudonyms import KEY_FILE_VARIABLE, KEY_VARIABLE, pseudo
 from moodscale.schema import CorpusError, Split
 from moodscale.storage import location
 from moodscale.train.lock import alone
+from moodscale.verbs import inspect
 from tiny_daic import Session, people, write_corpus
 
 KEY = bytes(range(32)).hex()
@@ -107,7 +109,18 @@ class World:
                 name = part_name(row["recordings"][0]["audio_hash"], index)
                 parts[name] = store.write(name, Part.of(np.ones((4, 2)), 100.0, 0), {})
         Record(self.hash, tuple(str(split) for split in Split), parts, {"video": ("daic_woz:7614183",)}).write(store)
-        Record("f" * 32, tuple(str(split) for split in Split), parts, {}).write(store)
+        every = tuple(str(split) for split in Split)
+        Record("e" * 32, every, parts, {}).write(store)
+        others = {name: facts for name, facts in parts.items() if self.audio_hash(self.rows[1]["person"]) not in name}
+        Record("f" * 32, every, others, {}).write(store)
+
+    def write_pages(self) -> list[Path]:
+        """Data reports: in the manifest, beside it, and under a name of somebody's own in the storage folder."""
+        places = [None, self.manifest.parent / "beside.html", self.root / "runs" / "our data.html"]
+        return [
+            Path(str(inspect([str(self.manifest)], None if place is None else str(place), min_cell=1).page))
+            for place in places
+        ]
 
     def folders(self) -> dict[str, bytes]:
         """Every file's name and content, Parquet decoded."""
@@ -126,17 +139,39 @@ def world(tmp_path: Path) -> World:
 
 
 def test_nothing_of_the_person_is_left_anywhere_and_everybody_else_is(world: World) -> None:
+    pages = world.write_pages()
+    assert all(b"7614183" in page.read_bytes() for page in pages)
+    (world.root / "runs" / "tiny" / "clips.log").write_text(
+        "slow: daic_woz:7614183:3\nslow: daic_woz:76141833:3\nslow: daic_woz:7604183:3\n"
+    )
     before = world.folders()
     result = forget(PERSON, world.places, really=True)
     after = world.folders()
+    assert not [page for page in pages if page.exists()]
+    assert (world.root / "runs" / "tiny" / "clips.log").read_text().splitlines() == [
+        "slow: daic_woz:76141833:3",
+        "slow: daic_woz:7604183:3",
+    ]
     assert [name for name, content in after.items() if PERSON.encode() in content or "7614183" in name] == []
-    assert [name for name, content in after.items() if b"7614183" in content] == []
+    assert [name for name, content in after.items() if re.search(rb"7614183(?!3:)", content)] == []
     assert sum(OTHER.encode() in content for content in after.values()) == sum(
-        OTHER.encode() in content for name, content in before.items() if "worst.html" not in name
+        OTHER.encode() in content
+        for name, content in before.items()
+        if not name.endswith("worst.html") and Path(name) not in pages
     )
     gone = {action.kind: action.number for action in result.actions}
-    assert {"features", "records", "predictions", "reports", "raw files", "raw rows", "manifest"} <= gone.keys()
+    assert {
+        "data report",
+        "features",
+        "records",
+        "predictions",
+        "reports",
+        "raw files",
+        "raw rows",
+        "manifest",
+    } <= gone.keys()
     assert gone["features"] == 2
+    assert gone["records"] == 2
     store = world.root / "store" / STORE_KEY
     hash_ = world.audio_hash(PERSON)
     assert not (store / hash_[:2] / hash_).exists()
@@ -217,6 +252,7 @@ def test_killed_anywhere_and_run_again_it_ends_the_same(tmp_path: Path, monkeypa
     forget(PERSON, whole.places, really=True)
     expected = _comparable(whole)
     template = World(tmp_path / "template")
+    template.write_pages()
     num_killed = 0
     for at in range(1, 40):
         root = tmp_path / "interrupted"
