@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -20,6 +21,7 @@ from moodscale.features.record import Record
 from moodscale.features.store import FeatureStore, Part
 from moodscale.forget.forget import Forgotten, Places, forget
 from moodscale.forget.manifests import FORGOTTEN_FILE, UNDER_WAY_FILE
+from moodscale.forget.who import Who, mention
 from moodscale.prepare.audio import read_clip
 from moodscale.prepare.build import build_manifest, locked
 from moodscale.prepare.config import PrepareConfig
@@ -400,3 +402,35 @@ def test_registered_versions_are_marked_once_and_stay(world: World) -> None:
     forget(OTHER, world.places, really=True)
     assert mark("1")["count"] == 2
     assert client.get_model_version("tiny", "1").status == "READY"
+
+
+def test_a_forgotten_pseudonym_is_found_again_without_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    world = World(tmp_path, pseudonymise=True)
+    name = pseudonyms_from_environment().person(PERSON)
+    places = Places(manifests=world.places.manifests, runs=world.places.runs)
+    first = forget(PERSON, places, really=True)
+    assert name not in (world.manifest / FORGOTTEN_FILE).read_text()
+    monkeypatch.delenv(KEY_VARIABLE)
+    again = forget(name, places, really=True)
+    assert (again.found, again.actions, again.models) == (True, (), first.models)
+    assert not forget("p:0123456789abcdef", places).found
+
+
+def test_the_store_beside_the_runs_counts_as_looked_at(world: World) -> None:
+    only_manifest = Places(manifests=world.places.manifests)
+    assert any("No store of features" in note for note in forget(PERSON, only_manifest).notes)
+    shutil.move(world.root / "store", world.root / "runs" / "features")
+    result = forget(PERSON, Places(runs=world.places.runs))
+    assert not any("No store of features" in note for note in result.notes)
+    assert f"features {world.root}/runs/features" in result.looked_in
+    assert {"features", "records"} <= {action.kind for action in result.actions}
+
+
+def test_a_name_is_told_in_whatever_way_a_file_writes_it() -> None:
+    name = "conv:Lü Ann & co"
+    pattern = mention((name,))
+    for text in (name, json.dumps({"person": name}), f"<td>{html.escape(name)}</td>", f"{name}:3"):
+        assert pattern.search(text.encode())
+    assert not pattern.search(f"{name}2 x{name}".encode())
+    assert Who.of(name).person == name
