@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,7 @@ from moodscale.config import ConfigError, validate
 from moodscale.corpora.daic_woz import DaicWozConfig
 from moodscale.features.plan import part_name
 from moodscale.features.store import FeatureStore, Part
+from moodscale.forget import manifests
 from moodscale.forget.forget import Places, forget
 from moodscale.prepare.audio import read_clip
 from moodscale.prepare.build import build_manifest
@@ -74,3 +77,53 @@ def test_a_person_goes_from_objects_as_from_files(
 def test_a_bucket_that_is_not_there_is_no_clean_place(bucket: UPath) -> None:
     with pytest.raises(ConfigError, match="there is no bucket"):
         forget("daic:300", Places(manifests=("s3://no-such-bucket-here/m",)))
+
+
+class Killed(BaseException):
+    """As SIGKILL would: no handler of an ordinary error runs."""
+
+
+def test_killed_at_any_object_and_run_again_it_ends_the_same(
+    tmp_path: Path, bucket: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = DaicWozConfig(path=str(write_corpus(tmp_path / "corpus", people(8, duration_s=12.0))))
+    made = tmp_path / "manifest"
+    before = build_manifest(corpus, validate(PrepareConfig, {"clip_s": 2}), made).hash
+    person = Manifest.open(made).people("train")[0]
+    expected, num_killed = set(), 0
+    for at in range(1, 20):
+        place = bucket / str(at)
+        for path in made.iterdir():
+            write_bytes(place / path.name, path.read_bytes())
+        countdown = at
+
+        def dying(write: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **named: Any) -> Any:
+                nonlocal countdown
+                countdown -= 1
+                if countdown == 0:
+                    raise Killed
+                return write(*arguments, **named)
+
+            return call
+
+        places = Places(manifests=(str(place),))
+        with monkeypatch.context() as patch:
+            patch.setattr(manifests, "write_bytes", dying(manifests.write_bytes))
+            patch.setattr(manifests, "write_table", dying(manifests.write_table))
+            try:
+                forget(person, places, really=True)
+            except Killed:
+                num_killed += 1
+        again = forget(person, places, really=True)
+        assert again.found
+        assert not (place / manifests.UNDER_WAY_FILE).exists()
+        (line,) = (place / manifests.FORGOTTEN_FILE).read_text().splitlines()
+        assert json.loads(line)["old_hash"] == before
+        assert [name for name in place.fs.find(place.path) if person.encode() in place.fs.cat_file(name)] == []
+        expected.add(Manifest.open(str(place)).hash)
+        if countdown > 0:
+            break
+    assert len(expected) == 1
+    assert before not in expected
+    assert num_killed == 9
