@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+import ray
 from upath import UPath
 
 from moodscale.corpora.daic_woz import DaicWozConfig
@@ -19,7 +22,7 @@ from moodscale.prepare.manifest import Manifest
 from moodscale.schema import CorpusError
 from object_storage import ObjectStorage, leaks
 from tiny_daic import people, write_corpus
-from tiny_experiment import SETTINGS, Runner, wait_for, write_config
+from tiny_experiment import SETTINGS, SUPPORT, Runner, Started, wait_for, write_config
 from tiny_features import SerialCluster, config, tiny_hubert
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -66,8 +69,27 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Local:
     return Local(folder, made.hash, features)
 
 
+@pytest.fixture(scope="module")
+def cluster(object_storage: ObjectStorage, ray_dir: Path) -> Iterator[dict[str, str]]:
+    """One that outlives the drivers that are killed, as what a driver needs to join it.
+
+    Its nodes have the storage's credentials in their own environment.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**object_storage.environment, "PYTHONPATH": str(SUPPORT)}.items():
+            patch.setenv(name, value)
+        options = {"include_dashboard": False, "log_to_driver": False, "_temp_dir": str(ray_dir)}
+        context = ray.init(address="local", num_cpus=2, **options)
+        # Ray turns its token on for a cluster of its own; whoever joins must be told.
+        token = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH_")}
+        yield {"RAY_ADDRESS": context.address_info["gcs_address"], **token}
+        ray.shutdown()
+
+
 @pytest.fixture
-def runner(local: Local, bucket: UPath, object_storage: ObjectStorage, ray_dir: Path, tmp_path: Path) -> Iterator[Any]:
+def runner(
+    local: Local, bucket: UPath, object_storage: ObjectStorage, cluster: dict[str, str], tmp_path: Path
+) -> Iterator[Runner]:
     """The command line on a corpus and a storage in the bucket; credentials come from the environment alone."""
     bucket.fs.put(str(local.corpus), (bucket / "corpora" / "daic_woz").path, recursive=True)
     path = write_config(
@@ -77,7 +99,7 @@ def runner(local: Local, bucket: UPath, object_storage: ObjectStorage, ray_dir: 
         tracking__uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
         features={**WINDOWS, "extractors": [SLOW]},
     )
-    runner = Runner(tmp_path, path, {**object_storage.environment, "RAY_TMPDIR": str(ray_dir)})
+    runner = Runner(tmp_path, path, {**object_storage.environment, **cluster})
     try:
         yield runner
     finally:
@@ -99,15 +121,36 @@ def objects(folder: UPath, suffix: str) -> dict[str, tuple[Any, Any]]:
     return {key: (one["LastModified"], one["ETag"]) for key, one in found.items() if key.endswith(suffix)}
 
 
+def kill_when(driver: Started, half_done: Callable[[], bool]) -> None:
+    """SIGKILL, and whatever worked for it is gone: from here on nothing is written any more."""
+    wait_for(lambda: half_done() or driver.process.poll() is not None, 120.0, fail=False)
+    assert half_done(), driver.err.read_text(errors="replace")
+    assert driver.process.poll() is None, "it ended before it could be killed"
+    assert working()
+    driver.kill_driver()
+    wait_for(lambda: not working(), 60.0)
+
+
+def working() -> list[str]:
+    """Titles of the cluster's tasks and actors that read a corpus or hold a model."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            title = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if title.startswith("ray::") and "Map" in title:
+            found.append(title)
+    return found
+
+
 def test_prepare_and_extract_killed_on_object_storage_end_with_the_bits_of_an_uninterrupted_local_run(
     local: Local, runner: Runner, bucket: UPath, ray_dir: Path, tmp_path: Path
 ) -> None:
     manifest, store = bucket / "runs" / "tiny" / "manifest", bucket / "runs" / "features"
 
     first = runner.start("prepare", "corpus.pause_s=0.5")
-    wait_for(lambda: len(objects(manifest, ".wav")) >= 2)
-    first.kill_driver()
-    assert first.gone() == []
+    kill_when(first, lambda: len(objects(manifest, ".wav")) >= 2)
     assert 2 <= len(objects(manifest, ".wav")) < NUM_INTERVIEWS
     with pytest.raises(CorpusError, match="no manifest"):
         Manifest.open(str(manifest))
@@ -117,12 +160,10 @@ def test_prepare_and_extract_killed_on_object_storage_end_with_the_bits_of_an_un
     assert contents(manifest, ".parquet", ".wav") == local.made_of_recordings()
 
     first = runner.start("extract")
-    wait_for(lambda: len(objects(store, ".arrow")) >= 15)
-    first.kill_driver()
-    assert first.gone() == []
+    kill_when(first, lambda: len(objects(store, ".arrow")) >= 15)
     kept = objects(store, ".arrow")
     assert 15 <= len(kept) < NUM_WINDOWS
-    extracted = runner.run("extract")
+    extracted = runner.run("extract", "features.extractors.0.pause_s=0.0")
     assert extracted.code == 0, extracted.text
     assert extracted.result["content_hash"] == local.features.content_hash
     assert extracted.result["num_computed"] == NUM_WINDOWS - len(kept)
