@@ -29,7 +29,7 @@ from moodscale.storage import location
 
 _INSTRUMENT = Instrument.PHQ9
 _PART = re.compile(r"^part\d+$", re.IGNORECASE)
-_PERSON = re.compile(r"^(HC|MDD)\d+$")
+_PERSON = re.compile(r"^(HC|MDD)\d{1,9}\Z")
 _PUBLISHED_MAP = "published are only questions 4, 6 → item 1 (interest), 9, 10 → item 2 (mood), 8 → item 9 (self-harm)"
 _WORDS: dict[str, Literal["female", "male"]] = {
     "female": "female", "f": "female", "女": "female", "male": "male", "m": "male", "男": "male",
@@ -237,6 +237,8 @@ def _by_person(table: Table, id_column: str) -> dict[str, LabelRow]:
         id_ = cells[id_column].upper()
         if not id_:
             raise CorpusError(f"{table.name}: row {line} has no {id_column}; correct the row")
+        if not _PERSON.match(id_):
+            raise CorpusError(f"{table.name}: row {line}: {id_column} is not like HC01 or MDD01; correct the row")
         if id_ in rows and rows[id_].cells != cells:
             reason = f"{table.name}: two rows of {id_column}={id_} disagree; keep the right one"
             rows[id_] = LabelRow(cells, reason)

@@ -32,7 +32,7 @@ MAX_EMPTY_LINES = 1_000_000
 MAX_ROW_GROUP_BYTES = 2**30
 _KEPT_ROW_GROUP_BYTES = 2**28
 _SPACING_BYTES = 4 * 2**20
-_DAMAGED = (OSError, EOFError, ValueError, indexed_gzip.ZranError, pa.ArrowException)
+_DAMAGED = (OSError, EOFError, ValueError, OverflowError, indexed_gzip.ZranError, pa.ArrowException)
 
 
 @dataclass(frozen=True)
@@ -183,22 +183,30 @@ class ParquetFile(ConversationFile):
         with self._opened() as parquet:
             number = 0
             for group in range(parquet.num_row_groups):
-                rows = parquet.read_row_group(group, columns=["user_id", "conversation_id", "started_at"])
-                for row, values in enumerate(rows.to_pylist()):
-                    number += 1
-                    yield Found(Place(number, group, row), values)
+                row = 0
+                for batch in batches_of(parquet, group, _INDEXED, MAX_ROW_GROUP_BYTES, self.name):
+                    for values in batch.to_pylist():
+                        number += 1
+                        yield Found(Place(number, group, row), values)
+                        row += 1
 
     def read(self, places: Sequence[Place]) -> Iterator[Found]:
         for place in places:
             rows = self._row_group(place.at)
             if place.num_bytes >= rows.num_rows:
                 raise CorpusError(f"{self.name}: has changed while it was read; start again")
-            yield Found(place, rows.slice(place.num_bytes, 1).to_pylist()[0])
+            try:
+                values = rows.slice(place.num_bytes, 1).to_pylist()[0]
+            except (ValueError, OverflowError, pa.ArrowException):
+                reason = "a text that is not UTF-8, or a time after all times"
+                raise CorpusError(f"{self.name}: line {place.number}: messages: holds {reason}") from None
+            yield Found(place, values)
 
     def _row_group(self, group: int) -> pa.Table:
         if group not in self._kept:
             with self._opened() as parquet:
-                self._kept[group] = parquet.read_row_group(group, columns=list(_COLUMNS))
+                batches = list(batches_of(parquet, group, list(_COLUMNS), MAX_ROW_GROUP_BYTES, self.name))
+                self._kept[group] = pa.Table.from_batches(batches)
             while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > _KEPT_ROW_GROUP_BYTES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(group)
@@ -230,6 +238,23 @@ class ParquetFile(ConversationFile):
                     f"{self.name}: row group {group} has {num_bytes:,} bytes, above {MAX_ROW_GROUP_BYTES:,}; write it "
                     "with smaller row groups"
                 )
+
+
+def batches_of(
+    parquet: pq.ParquetFile, group: int, columns: Sequence[str] | None, max_bytes: int, name: str
+) -> Iterator[pa.RecordBatch]:
+    """A row group in small pieces. A long text that Parquet keeps once is unpacked for every row, and no size in the
+    file tells how large it becomes.
+
+    Raises:
+        CorpusError: it becomes larger than ``max_bytes``.
+    """
+    num_bytes = 0
+    for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns):
+        num_bytes += batch.nbytes
+        if num_bytes > max_bytes:
+            raise CorpusError(f"{name}: row group {group} unpacks to more than {max_bytes:,} bytes; use smaller ones")
+        yield batch
 
 
 def open_conversations(path: AnyPath, name: str) -> ConversationFile:
@@ -285,6 +310,8 @@ def _is_messages(kind: pa.DataType) -> bool:
     return _is_text(fields.get("role", pa.null())) and _is_text(fields.get("content", pa.null()))
 
 
+_INDEXED = ("user_id", "conversation_id", "started_at")
+_BATCH_ROWS = 64
 _COLUMNS = {
     "user_id": (_is_id, "text"),
     "conversation_id": (_is_id, "text"),

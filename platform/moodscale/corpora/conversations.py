@@ -100,7 +100,8 @@ class Conversations:
         self._unlabelled = [user_id for user_id in self._index.users if user_id not in questionnaires.by_user]
         self._plan(questionnaires)
         if not self._sessions:
-            raise CorpusError(f"corpus.path={config.path}: no user with a conversation that can be used")
+            names = ", ".join(self._names)
+            raise CorpusError(f"corpus.path={config.path}: no user with a conversation that can be used in {names}")
 
     @property
     def roots(self) -> Mapping[str, UPath]:
@@ -160,6 +161,11 @@ class Conversations:
             for one in (one for one in given if one not in kept):
                 before = f"0 of {len(times)} conversations in the {self.config.look_back_days:g} days before {one.day}"
                 lines.append(_line(user_id, "no_conversations", self._labels or "", before, "left out"))
+            if not kept:  # read by nobody, who would say it
+                for entry in self._index.entries(user_id):
+                    if entry.started_us == NO_TIME:
+                        where = f"{self._names[entry.file]}: line {entry.place.number}: started_at"
+                        lines.append(_line(user_id, "bad_time", where, "no ISO 8601 time", "left out"))
             self._questionnaires[user_id] = kept
             for one in kept:
                 self._sessions[self._free_id(user_id, one)] = _Session(user_id, one)

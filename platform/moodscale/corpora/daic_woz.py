@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from upath import UPath
 
-from moodscale.corpora.reading.ledger import Ledger
+from moodscale.corpora.reading.ledger import Ledger, note_cells
 from moodscale.corpora.reading.people import PersonRow, column, read_people
 from moodscale.corpora.reading.session_corpus import (
     FeatureKind,
@@ -143,7 +143,10 @@ class DaicWoz(SessionCorpus):
         if not known_person(person, ledger):
             return None
         assert person is not None
-        items = ITEMS if all(item in person.row for item in ITEMS) else ()
+        absent = [item for item in ITEMS if item not in person.row]
+        if 0 < len(absent) < len(ITEMS):
+            ledger.note("absent_items", f"{person.table}: {', '.join(absent)}", "no such column", "no items kept")
+        items = () if absent else ITEMS
         total, binary = column(person.row, "PHQ8_Score", "PHQ_Score"), column(person.row, "PHQ8_Binary", "PHQ_Binary")
         return label_of(person, total, binary, items, ledger)
 
@@ -161,7 +164,8 @@ class DaicWoz(SessionCorpus):
 
     def _turns(self, interview_id: str, data: bytes, name: str, ledger: Ledger) -> tuple[Turn, ...]:
         columns = ("start_time", "stop_time", "speaker", "value")
-        table = parse_table(data, name, columns, delimiter="\t", quoted=False)
+        table = parse_table(data, name, columns, delimiter="\t", quoted=False, speech=True)
+        note_cells(table, ledger)
         turns: list[Turn] = []
         counts: dict[str, int] = {}
         for row in table.rows:

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from upath import UPath
 
-from moodscale.corpora.reading.ledger import Ledger
+from moodscale.corpora.reading.ledger import Ledger, note_cells
 from moodscale.corpora.reading.people import PersonRow, column, read_people, rows_by_number
 from moodscale.corpora.reading.session_corpus import (
     FeatureKind,
@@ -234,7 +234,8 @@ class Edaic(SessionCorpus):
                 f"{name}: is separated by tabs, as DAIC-WOZ's transcripts are: on a disk that does not tell capital "
                 "letters apart one corpus overwrote the other's; fetch it again into a folder of its own"
             )
-        table = parse_table(data, name, ("Start_Time", "End_Time", "Text"))
+        table = parse_table(data, name, ("Start_Time", "End_Time", "Text"), speech=True)
+        note_cells(table, ledger)
         turns: list[Turn] = []
         counts: dict[str, int] = {}
         for row in table.rows:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from moodscale.corpora.conversation_files import batches_of
 from moodscale.corpora.conversation_index import to_id
 from moodscale.corpora.joining import Moment, parse_time
 from moodscale.corpora.reading.labels import LabelReading, LabelRepair, read_label
@@ -97,11 +98,14 @@ def read_questionnaires(path: AnyPath, instrument: Instrument) -> Questionnaires
 
 def _read(row: Mapping[str, str], instrument: Instrument, items: tuple[str, ...], where: str) -> LabelReading | str:
     try:
-        reading = read_label(row, instrument, "total", None, items if all(item in row for item in items) else ())
+        absent = [item for item in items if item not in row]
+        reading = read_label(row, instrument, "total", None, () if absent else items)
     except CorpusError as error:
         return f"{where}: {error}"
-    repairs = tuple(LabelRepair(one.defect, f"{where}: {one.field}", one.before, one.after) for one in reading.repairs)
-    return LabelReading(reading.label, repairs)
+    repairs = [LabelRepair(one.defect, f"{where}: {one.field}", one.before, one.after) for one in reading.repairs]
+    if 0 < len(absent) < len(items):
+        repairs.append(LabelRepair("absent_items", f"{where}: {', '.join(absent)}", "no such column", "no items kept"))
+    return LabelReading(reading.label, tuple(repairs))
 
 
 def _parquet_rows(path: AnyPath) -> list[dict[str, str]]:
@@ -113,12 +117,17 @@ def _parquet_rows(path: AnyPath) -> list[dict[str, str]]:
                 raise CorpusError(f"{path.name}: {num_bytes:,} bytes is more than a table here can have")
             if missing := [column for column in REQUIRED if column not in parquet.schema_arrow.names]:
                 raise CorpusError(f"{path.name}: column(s) {', '.join(missing)} missing; is it the right table?")
-            rows = parquet.read().to_pylist()
+            rows = [
+                row
+                for group in range(parquet.num_row_groups)
+                for batch in batches_of(parquet, group, None, MAX_TABLE_BYTES, path.name)
+                for row in batch.to_pylist()
+            ]
     except CorpusError:
         raise
     except OSError as error:
         raise CorpusError(f"{path.name}: cannot be read ({why(error)})") from None
-    except (pa.ArrowException, ValueError, EOFError):
+    except (pa.ArrowException, ValueError, OverflowError, EOFError):
         raise CorpusError(f"{path.name}: is not readable as Parquet; write it again") from None
     return [{column: _cell(value) for column, value in row.items()} for row in rows]
 

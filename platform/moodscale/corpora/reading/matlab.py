@@ -24,6 +24,9 @@ _DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8
 _NUMERIC_CLASSES = range(6, 16)
 _COMPLEX, _LOGICAL = 0x0800, 0x0200
 _MAX_ELEMENTS = 100
+_TRUSTED_BYTES, _MAX_RATIO = 2**26, 100
+"""A matrix larger than the first, and packed into less than a hundredth, is no features: they hardly pack at all. A
+small one may be all zeros."""
 _MAX_NAME_BYTES = 64
 _PIECE_BYTES = 2**16
 
@@ -139,6 +142,9 @@ def _find(stream: BinaryIO, key: str, name: str) -> tuple[MatrixHead, _Source]:
             raise CorpusError(f"{name}: a packed element at byte {at:,} is no matrix: refused")
         head = _head(source, key, name)
         if head is not None:
+            unpacked = head.shape[0] * head.shape[1] * head.dtype.itemsize
+            if kind == _COMPRESSED and unpacked > max(_TRUSTED_BYTES, _MAX_RATIO * num_bytes):
+                raise CorpusError(f"{name}: {key!r} unpacks from {num_bytes:,} bytes to {unpacked:,}: refused")
             return head, source
         at += 8 + num_bytes
     raise CorpusError(f"{name}: holds no matrix called {key!r}")

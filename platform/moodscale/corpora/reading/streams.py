@@ -7,11 +7,14 @@ failure, gives an early end instead, and whoever opened it raises the failure on
 from __future__ import annotations
 
 import io
+import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 from moodscale.corpora.reading.paths import AnyPath
+from moodscale.schema import CorpusError
 from moodscale.storage import is_local
 
 FIRST_BLOCK_BYTES = 2**18
@@ -93,16 +96,26 @@ def raising_late(stream: BlockStream) -> Iterator[BinaryIO]:
             raise stream.failure from None
 
 
+def _open_regular(path: str, flags: int) -> int:
+    """Open without waiting: a pipe that nobody writes to would never open, and a device never end."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise CorpusError(f"{os.path.basename(path)}: is not a regular file")
+    return descriptor
+
+
 @contextmanager
 def open_file(path: AnyPath) -> Iterator[BinaryIO]:
     """A seekable binary stream of a file anywhere.
 
     Raises:
+        CorpusError: it is a folder, a pipe or a device.
         OSError: it cannot be read.
     """
     if is_local(path):
-        with path.open("rb") as file:
-            yield file
+        with open(str(path), "rb", opener=_open_regular) as file:
+            yield cast(BinaryIO, file)
         return
     opener: Callable[..., Any] = path.open
     # Blocks are this stream's business: the library would fetch 50 MiB for a header.

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moodscale.corpora.reading.paths import AnyPath, why
+from moodscale.corpora.reading.streams import open_file
 from moodscale.schema import CorpusError
 
 MAX_TABLE_BYTES = 64 * 2**20
@@ -27,12 +28,16 @@ class Table:
     Attributes:
         name: the file's, for messages.
         padded: for each row, the columns whose cells had spaces around them.
+        num_overlong: rows with more cells than the header has; what is too many was left out.
+        num_undecodable: characters that are not UTF-8, each replaced by U+FFFD.
     """
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[dict[str, str], ...]
     padded: tuple[tuple[str, ...], ...] = ()
+    num_overlong: int = 0
+    num_undecodable: int = 0
 
     def __repr__(self) -> str:
         return f"Table({self.name!r}, {len(self.rows)} rows)"
@@ -48,45 +53,68 @@ def read_bytes(path: AnyPath) -> bytes:
         size = path.stat().st_size
         if size > MAX_TABLE_BYTES:
             raise CorpusError(f"{path.name}: {size:,} bytes is more than a table here can have")
-        return path.read_bytes()
+        with open_file(path) as stream:
+            return stream.read()
     except OSError as error:
         raise CorpusError(f"{path.name}: cannot be read ({why(error)})") from None
 
 
-def parse_table(data: bytes, name: str, required: Sequence[str], delimiter: str = ",", quoted: bool = True) -> Table:
+def parse_table(
+    data: bytes, name: str, required: Sequence[str], delimiter: str = ",", quoted: bool = True, speech: bool = False
+) -> Table:
     """Parse a table with a header line. Cells are stripped, missing ones are empty, undecodable bytes replaced.
 
     Args:
         required: columns that must be there.
         quoted: whether ``"`` encloses cells. A transcript's does not: what a person says may hold one.
+        speech: cells are what people say, and a comma too many is one of theirs: such a row is cut and counted. In
+            a table of numbers it has moved every cell after it, and the table is refused.
     Raises:
-        CorpusError: empty, binary, or a required column is missing (no cell is shown: a table without a
-            header starts with speech).
+        CorpusError: empty, binary, a quote that is not closed, a required column is missing or a column stands
+            twice (no cell is shown: a table without a header starts with speech).
     """
     text = data.decode("utf-8-sig", errors="replace")
     if "\0" in text:
         raise CorpusError(f"{name}: holds NUL bytes, so it is not a text table; fetch it again")
     reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=quoted,
     )
+    raw: list[list[str]] = []
+    begun = 1
     try:
-        raw = list(reader)
+        for cells in reader:
+            # An open quote takes in every row up to the next one: better refused than lost.
+            if any("\n" in cell or "\r" in cell for cell in cells):
+                raise csv.Error
+            raw.append(cells)
+            begun = reader.line_num + 1
     except csv.Error:
-        raise CorpusError(f"{name}: not readable as a table from line {reader.line_num} on") from None
+        raise CorpusError(f"{name}: not readable as a table from line {begun} on; is a quote not closed?") from None
     if not raw:
         raise CorpusError(f"{name}: is empty; a header with {', '.join(required)} was expected")
     columns = tuple(cell.strip() for cell in raw[0])
     missing = [column for column in required if column not in columns]
     if missing:
         raise CorpusError(f"{name}: column(s) {', '.join(missing)} missing; is it the right table and delimiter?")
-    width = len(columns)
+    for at, column in enumerate(columns):
+        if column and (first := columns.index(column)) != at:
+            raise CorpusError(f"{name}: columns {first + 1} and {at + 1} have the same name; remove or rename one")
     rows, padded = [], []
-    for line in raw[1:]:
-        cells = [cell.strip() for cell in line[:width]]
+    num_overlong = 0
+    for number, line in enumerate(raw[1:], start=2):
+        cells = [cell.strip() for cell in line]
+        if any(cells[len(columns) :]):
+            if not speech:
+                raise CorpusError(f"{name}: row {number} has more cells than the header; is a comma too many in it?")
+            num_overlong += 1
+        cells = cells[: len(columns)]
         if any(cells):
-            rows.append(dict(zip(columns, [*cells, *[""] * (width - len(cells))], strict=True)))
+            rows.append(dict(zip(columns, [*cells, *[""] * (len(columns) - len(cells))], strict=True)))
             padded.append(tuple(column for column, cell in zip(columns, line, strict=False) if cell != cell.strip()))
-    return Table(name, columns, tuple(rows), tuple(padded))
+    return Table(name, columns, tuple(rows), tuple(padded), num_overlong, text.count("\ufffd"))
 
 
 def is_blank(cell: str) -> bool:

@@ -244,7 +244,8 @@ class _Pass:
 
     def _size(self, header: tarfile.TarInfo, facts: dict[str, str]) -> None:
         if "size" in facts:
-            header.size = int(facts["size"]) if facts["size"].isdigit() and len(facts["size"]) < 19 else -1
+            stated = facts["size"]
+            header.size = int(stated) if stated.isascii() and stated.isdigit() and len(stated) < 19 else -1
         if header.size < 0:
             raise self._refuse("states an impossible size")
         if any(fact.startswith("GNU.sparse") for fact in facts):

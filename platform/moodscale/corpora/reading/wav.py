@@ -41,8 +41,6 @@ class WavFacts:
 def probe(path: AnyPath) -> WavFacts:
     """Check a recording's header; see :func:`probe_stream`."""
     try:
-        if not path.is_file() and path.exists():
-            raise CorpusError(f"{path.name}: is not a regular file")
         with open_file(path) as stream:
             return probe_stream(stream, path.name)
     except OSError as error:

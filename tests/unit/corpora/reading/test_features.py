@@ -132,7 +132,7 @@ def test_a_matrix_that_claims_gigabytes_is_refused(
     if packed:
         element = zlib.compress(struct.pack("<II", 14, len(element)) + element)
     data = b"x".ljust(124) + b"\0\1IM" + struct.pack("<II", 15 if packed else 14, len(element)) + element
-    with pytest.raises(CorpusError, match=problem):
+    with pytest.raises(CorpusError, match="unpacks from" if packed and problem == "is cut off" else problem):
         read(data, "edaic.mat")
 
 
