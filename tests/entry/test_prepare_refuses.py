@@ -95,8 +95,7 @@ def test_a_person_in_two_splits_is_refused_before_anything_trains(
     )
     if rehash:
         facts = json.loads((manifest / "manifest.json").read_text())
-        names = ("clips", "interviews", "ledger", "quarantine")
-        tables = {name: pq.read_table(manifest / f"{name}.parquet") for name in names}
+        tables = {name: pq.read_table(manifest / f"{name}.parquet") for name in SCHEMAS}
         facts["hash"] = content_hash(tables, facts["settings"])
         (manifest / "manifest.json").write_text(json.dumps(facts))
     runner = new_runner("tampered", manifest=str(manifest))
