@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from moodscale.prepare.build import content_hash
 from moodscale.prepare.manifest import Manifest
+from moodscale.prepare.tables import SCHEMAS, content_hash
 from synthesised import NewRunner, Whole
 from tiny_daic import Session, people, talk, write_corpus
 
