@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 
@@ -16,12 +15,6 @@ __all__ = ["_runners", "bucket", "new_runner", "object_storage", "ray_dir", "spe
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-@pytest.fixture(autouse=True)
-def _caplog_hears_warnings(caplog: pytest.LogCaptureFixture) -> None:
-    """pytest gives its handler to loggers that do not propagate, as Ray Data's; quietening that one quietens caplog."""
-    caplog.handler.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,9 +5,9 @@ Rows are a few names and hashes in either direction: no waveform and no feature 
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +17,7 @@ from moodscale.config import ConfigError
 from moodscale.features.config import ExtractConfig
 from moodscale.features.plan import Group
 from moodscale.features.worker import Line, Work, Worker
+from moodscale.ray_data import keep_quiet, ray_running
 from moodscale.schema import CorpusError
 
 ACTOR_MEMORY_BYTES = 800 * 2**20
@@ -34,6 +35,7 @@ class RayCluster:
 
     def __init__(self, config: ExtractConfig) -> None:
         self.config = config
+        self._running = ExitStack()
         self._started = False
 
     def __enter__(self) -> RayCluster:
@@ -42,11 +44,8 @@ class RayCluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._started:
-            import ray
-
-            ray.shutdown()
-            self._started = False
+        self._running.close()
+        self._started = False
 
     def run(self, work: Work, groups: Sequence[Group], config: ExtractConfig) -> Iterator[Line]:
         """Compute groups on an actor pool.
@@ -103,18 +102,11 @@ class RayCluster:
         return [found[number] for number in range(len(texts))]
 
     def _start(self) -> None:
-        import ray
-
-        if ray.is_initialized():
-            return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(log_to_driver=False)
-        else:
+        if not self._started:
             # At least what one actor asks for: on a laptop processes share cores rather than wait for ever.
             num_cpus = max(os.cpu_count() or 1, -(-self.config.cpus_per_actor // 1) * (self.config.num_actors or 1))
-            ray.init(address="local", num_cpus=int(num_cpus), include_dashboard=False, log_to_driver=False)
-        self._started = True
+            self._running.enter_context(ray_running(int(num_cpus)))
+            self._started = True
 
     def _num_actors(self) -> int:
         """As many as are asked for, or as fit.
@@ -177,10 +169,5 @@ def _joined(texts: Sequence[str]) -> str:
 
 
 def _keep_quiet(context: Any) -> None:
-    """Progress has its own line; Ray Data's file in the session directory goes on holding everything."""
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.issue_detectors_config.detectors = []
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setLevel(logging.ERROR)
+    keep_quiet(context)
+    context.issue_detectors_config.detectors = []  # an actor that computes for minutes does not hang

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from moodscale.prepare.build import build_manifest, prepare_serially
 from moodscale.prepare.config import PrepareConfig
 from moodscale.prepare.interview import PreparedInterview
 from moodscale.prepare.summary import ManifestSummary
+from moodscale.ray_data import keep_quiet, ray_running
 from moodscale.schema import CorpusError
 from moodscale.storage import location
 
@@ -49,14 +49,14 @@ def prepare_on_ray(
     """Work interviews through in parallel; results come in any order."""
     import ray.data
 
-    with _ray_running(config.num_cpus):
+    with ray_running(config.num_cpus):
         num_cpus = int(ray.cluster_resources().get("CPU", 0))
         if num_cpus < 1:
             raise CorpusError("prepare.num_cpus: the Ray cluster has no CPU to prepare on; add a CPU worker group")
         num_tasks = max(1, min(config.num_cpus or num_cpus, num_cpus, len(interview_ids)))
         num_blocks = max(1, min(len(interview_ids), num_tasks * _BLOCKS_A_CPU))
         rows = ray.data.from_items([{"interview_id": one} for one in interview_ids], override_num_blocks=num_blocks)
-        rows.context.enable_progress_bars = False
+        keep_quiet(rows.context)
         prepared = rows.map_batches(
             _prepare_block,
             batch_size=None,
@@ -76,20 +76,3 @@ def _prepare_block(
     """A block's interviews, opened once. Rows stay small: windows as JSON, never words or waveforms."""
     ids = [str(one) for one in batch["interview_id"]]
     return {"prepared": [one.to_json() for one in prepare_serially(corpus, config, ids, location(manifest_dir))]}
-
-
-@contextmanager
-def _ray_running(num_cpus: int | None) -> Iterator[None]:
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False)
-    try:
-        yield
-    finally:
-        ray.shutdown()

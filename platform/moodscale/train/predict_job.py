@@ -16,6 +16,7 @@ from upath import UPath
 from moodscale.config import validate
 from moodscale.models.lora import ADAPTER_FILE, apply_adapter, load_adapter
 from moodscale.prepare.manifest import Manifest
+from moodscale.ray_data import keep_quiet
 from moodscale.recipes.base import Score
 from moodscale.schema import Split
 from moodscale.storage import Place, display, location, write_table
@@ -23,7 +24,7 @@ from moodscale.train.cluster import connect
 from moodscale.train.driver import TrainJob
 from moodscale.train.engine import DTYPES
 from moodscale.train.predict import prediction_table
-from moodscale.train.stream import ClipLoader, decode_block, keep_quiet
+from moodscale.train.stream import ClipLoader, decode_block
 
 logger = logging.getLogger(__name__)
 

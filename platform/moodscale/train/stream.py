@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import logging
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ import pyarrow as pa
 from upath import UPath
 
 from moodscale.prepare.audio import read_clip
+from moodscale.ray_data import keep_quiet
 from moodscale.recipes.base import Features, Row
 from moodscale.schema import CorpusError
 from moodscale.storage import Place, is_local, local_path, location, writing
@@ -146,21 +146,6 @@ class RayStream:
                 yield np.frombuffer(data.as_buffer(), dtype=np.float32).reshape(rank)
         if expected != len(rows):
             raise RuntimeError(f"the data stage gave {expected} of {len(rows)} clips")
-
-
-def keep_quiet(context: Any) -> None:
-    """No lines for every start and end of a data stage: an epoch has several of them, and progress has its own line."""
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    # Ray Data's own file in the session directory goes on holding everything.
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setLevel(logging.WARNING)
-            handler.addFilter(_is_news)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith("Progress bars disabled")  # we have just done that
 
 
 def decode_block(block: pa.Table, loader: ClipLoader) -> pa.Table:
