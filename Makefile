@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
+# Two fill a small machine's cores: much of the suite waits for a Ray to start or to end.
+TEST_WORKERS ?= 2
 export HF_HUB_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := true
@@ -28,7 +30,7 @@ lint: setup
 	$(VENV)/bin/lint-imports --no-logo
 
 test: setup
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 
 demo: setup
 	$(PY) jobs/demo.py

@@ -127,10 +127,13 @@ class Started:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
-    def gone(self, timeout_s: float = 60.0) -> list[str]:
-        """Titles of this run's processes that are still there after the time."""
+    def gone(self, timeout_s: float = 180.0) -> list[str]:
+        """Titles of this run's processes that are still there after the time.
+
+        Ray's agents outlive a killed node by up to a minute: they try that long to tell its dead head about it.
+        """
         wait_for(lambda: not self.ours(), timeout_s, fail=False)
-        return [_title(process) for process in self.ours()]
+        return [_title(process).strip() for process in self.ours()]
 
     def end(self) -> None:
         """Leave nothing behind, however the test ended."""

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from moodscale.tracking import JournalSync, JournalWriter, TrackerError, truncate
+from tiny_experiment import wait_for
 
 
 class FakeTracker:
@@ -37,7 +38,7 @@ class FakeTracker:
         return [step for held, step, _ in self.values if held == key]
 
     def _reach(self, operation):
-        self.hold.wait(30)
+        self.hold.wait()
         if self.away:
             raise TrackerError(operation, self.place, "unreachable", transient=True)
 
@@ -133,10 +134,9 @@ def test_an_unreachable_tracker_only_delays(path, tracker):
         for step in range(1, 31):
             journal.append(step, {"train/loss": 1.0, **({"val/auc": 0.5} if step % 5 == 0 else {})})
             sync.commit(step)
-    time.sleep(0.1)
+    wait_for(lambda: "unreachable" in (sync.progress.last_error or ""), 60)
     assert tracker.values == []
     assert not sync.progress.complete
-    assert "unreachable" in sync.progress.last_error
     tracker.away = False
     assert sync.stop(timeout_s=10)
     assert_each_once(tracker, 30)
@@ -146,12 +146,10 @@ def test_a_tracker_that_hangs_blocks_neither_the_commit_nor_the_stop(path, track
     tracker.hold.clear()
     write(path, range(1, 6))
     sync = JournalSync(tracker, path, interval_s=0.02).start()
-    began = time.monotonic()
     for step in range(1, 6):
         sync.commit(step)
-    assert time.monotonic() - began < 0.1
     assert sync.stop(timeout_s=0.3) is False
-    assert time.monotonic() - began < 3
+    assert tracker.calls == 0, "both came back while it hung"
     tracker.hold.set()
 
 
@@ -179,7 +177,7 @@ def test_a_foreign_exception_ends_nothing_and_its_text_is_not_repeated(path, tra
     real = tracker.log_points
     tracker.log_points = lambda points: (_ for _ in ()).throw(ValueError("he said: I feel hopeless"))
     sync = JournalSync(tracker, path, committed_step=5, interval_s=0.02).start()
-    time.sleep(0.2)
+    wait_for(lambda: "ValueError" in caplog.text, 60)
     tracker.log_points = real
     assert sync.stop(timeout_s=10)
     assert_each_once(tracker, 5)
