@@ -17,18 +17,16 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For several workers: a file stays on one of them, and so does every test of the one whole run that they share.
+    """For several workers: a file stays on one of them, and so do all files with tests of the whole run they share.
 
     The tests that start a Ray come first: the many quick ones even out what is left to do at the end.
     """
-
-    def group(item: pytest.Item) -> str:
-        return "whole_run" if "whole_run" in getattr(item, "fixturenames", ()) else item.location[0]
-
+    sharing = {item.path for item in items if "whole_run" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (item.path not in sharing, "unit" in item.path.parts))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: (group(item) != "whole_run", "unit" in item.path.parts))
+        item.add_marker(pytest.mark.xdist_group("whole_run" if item.path in sharing else item.location[0]))
 
 
 @pytest.fixture(scope="session", autouse=True)
