@@ -1,4 +1,7 @@
-"""What each verb does with an experiment: the one function that the command line and `ray job submit` both run."""
+"""What each verb does with an experiment: the one function that the command line and `ray job submit` both run.
+
+Each imports what it needs when it is called: a mistake in a configuration is told before torch is loaded.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moodscale.config import ConfigError
-from moodscale.evaluate.baselines import Prevalence
-from moodscale.evaluate.evaluate import Evaluation, EvaluationContext, evaluate
 from moodscale.evaluate.report.context import ReportContext
-from moodscale.evaluate.report.write import write_report
-from moodscale.evaluate.table import read_predictions
 from moodscale.experiment import Experiment
 from moodscale.features.driver import ExtractSummary
 from moodscale.features.driver import extract as extract_features
 from moodscale.prepare.driver import prepare as prepare_manifest
 from moodscale.prepare.manifest import Manifest
 from moodscale.prepare.summary import ManifestSummary
-from moodscale.registry.judgement import Judgement
-from moodscale.registry.store import registry_uri
 from moodscale.schema import Split
 from moodscale.storage import Place, check_reachable, display, local_copy, local_output, location, write_bytes
 from moodscale.tracking.base import MetricPoint, RunSpec, Tracker, redact
@@ -33,15 +30,15 @@ from moodscale.tracking.environment import environment_tags
 from moodscale.tracking.journal import read_journal
 from moodscale.train.driver import JOURNAL, TrainSummary
 from moodscale.train.driver import train as run_training
-from moodscale.train.plan import Plan
-from moodscale.train.plan import plan as compute_plan
-from moodscale.train.predict_job import PREDICTIONS, predict
 
 if TYPE_CHECKING:
+    from moodscale.evaluate.baselines import Prevalence
+    from moodscale.evaluate.evaluate import Evaluation
     from moodscale.forget.forget import Forgotten, Places
     from moodscale.inspect.overlap import Overlap
     from moodscale.inspect.report import DataReport
     from moodscale.registry.register import Registered
+    from moodscale.train.plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +130,11 @@ class Evaluated:
 
 def evaluate_experiment(experiment: Experiment) -> Evaluated:
     """Adapter → Prediction table → figures, guard, report; all of it on the tracked run."""
+    from moodscale.evaluate.evaluate import EvaluationContext, evaluate
+    from moodscale.evaluate.report.write import write_report
+    from moodscale.evaluate.table import read_predictions
+    from moodscale.train.predict_job import predict
+
     job = experiment.train_job()
     check_reachable(job.directory)
     manifest = Manifest.open(str(experiment.manifest_dir))
@@ -184,6 +186,10 @@ def forget(person: str, places: Places, really: bool = False) -> Forgotten:
 
 def evaluate_table(predictions: Path, experiment: Experiment | None = None) -> Evaluated:
     """Figures, guard and report of a Prediction table from anywhere."""
+    from moodscale.evaluate.evaluate import evaluate
+    from moodscale.evaluate.report.write import write_report
+    from moodscale.evaluate.table import read_predictions
+
     table = read_predictions(predictions)
     evaluation = evaluate(table, experiment.evaluate if experiment else None)
     report = write_report(
@@ -194,6 +200,8 @@ def evaluate_table(predictions: Path, experiment: Experiment | None = None) -> E
 
 def plan(experiment: Experiment, num_clips: int | None = None, utilisation: float = 0.4) -> Plan:
     """What the experiment would need; no GPU, no download."""
+    from moodscale.train.plan import plan as compute_plan
+
     recipe = experiment.recipe.build()
     if num_clips is None:
         return compute_plan(recipe, experiment.train, utilisation=utilisation)
@@ -202,7 +210,10 @@ def plan(experiment: Experiment, num_clips: int | None = None, utilisation: floa
 
 def register(experiment: Experiment) -> RegisteredHere:
     """The evaluated checkpoint → a version in the registry, reloaded and compared before it gets one."""
+    from moodscale.registry.judgement import Judgement
     from moodscale.registry.register import register as register_model
+    from moodscale.registry.store import registry_uri
+    from moodscale.train.predict_job import PREDICTIONS
 
     run_dir, storage = experiment.run_dir, _storage(experiment)
     check_reachable(run_dir)
@@ -267,6 +278,8 @@ def run_spec(experiment: Experiment, manifest_hash: str) -> RunSpec:
 
 
 def _train_prevalence(manifest: Manifest) -> Prevalence | None:
+    from moodscale.evaluate.baselines import Prevalence
+
     clips = manifest.clips(Split.TRAIN).select(["person", "depressed"]).to_pandas()
     if clips.empty:
         return None

@@ -24,7 +24,7 @@ TOLERANCE = 1e-4
 
 def encode_and_back(model: Any, features: torch.Tensor, num_frames: torch.Tensor) -> tuple[float, torch.Tensor]:
     """Seconds, and the embeddings of the clips' own positions."""
-    from moodscale.models.qwen2_audio import num_audio_tokens
+    from moodscale.models.qwen2_audio_sizes import num_audio_tokens
 
     begun = time.perf_counter()
     model.zero_grad()

@@ -148,7 +148,7 @@ def trainer_script(laps: Laps, turns: int, training: Training) -> None:
 
     from moodscale.models.lora import attach
     from moodscale.prepare.audio import read_clip
-    from moodscale.recipes.qwen2_audio import IGNORED
+    from moodscale.recipes.qwen2_audio.recipe import IGNORED
 
     recipe = training.recipe()
     processor = AutoProcessor.from_pretrained(str(training.checkpoint))

@@ -32,24 +32,12 @@ not 0 or 1 and a score outside 0 to 1 are refused with the row's number.
 
 ::
 
+    from moodscale.evaluate.evaluate import evaluate
+    from moodscale.evaluate.table import read_predictions
+
     evaluation = evaluate(read_predictions("predictions.csv"))
     evaluation.guard.verdict            # "pass" or "fail"
     evaluation.to_json()["clip"]        # accuracy, auc, …, and their intervals under "ci"
+
+Nothing is imported here: configuration reads ``evaluate.config`` and must not pay for pandas and scikit-learn.
 """
-
-from moodscale.evaluate.baselines import Prevalence
-from moodscale.evaluate.config import EvaluateConfig, GuardLimits
-from moodscale.evaluate.evaluate import Evaluation, EvaluationContext, evaluate
-from moodscale.evaluate.table import Predictions, read_predictions, to_predictions
-
-__all__ = [
-    "EvaluateConfig",
-    "Evaluation",
-    "EvaluationContext",
-    "GuardLimits",
-    "Predictions",
-    "Prevalence",
-    "evaluate",
-    "read_predictions",
-    "to_predictions",
-]

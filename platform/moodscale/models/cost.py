@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moodscale.models.log_mel import HALO_FRAMES, MAX_FRAMES
-from moodscale.models.qwen2_audio import Qwen2AudioSizes, num_encoder_positions
+from moodscale.models.qwen2_audio_sizes import Qwen2AudioSizes, num_encoder_positions
 
 
 @dataclass(frozen=True)

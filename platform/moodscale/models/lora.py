@@ -1,17 +1,19 @@
-"""LoRA adapters: attached by exact module names, saved in safetensors, checked when loaded."""
+"""LoRA adapters: attached by exact module names, saved in safetensors, checked when loaded.
+
+Configurations hold :class:`LoraSettings`, so nothing that takes seconds is imported before an adapter is made or read.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import cast
-
-import torch
-from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file, save_file
-from torch import nn
+from typing import TYPE_CHECKING, cast
 
 from moodscale.config import Config
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 ADAPTER_FILE = "adapter.safetensors"
 
@@ -34,6 +36,9 @@ def attach(model: nn.Module, settings: LoraSettings) -> nn.Module:
     Raises:
         ValueError: a target that matches no linear module (a typo would silently train less).
     """
+    from peft import LoraConfig, get_peft_model
+    from torch import nn
+
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     for target in settings.targets:
         if not any(re.fullmatch(target, name) for name in names):
@@ -49,7 +54,7 @@ def attach(model: nn.Module, settings: LoraSettings) -> nn.Module:
         ),
         low_cpu_mem_usage=next(model.parameters()).is_meta,
     )
-    return cast(nn.Module, peft_model.base_model.model)
+    return cast("nn.Module", peft_model.base_model.model)
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -63,6 +68,8 @@ def save_adapter(state: dict[str, torch.Tensor], path: Path) -> None:
     Raises:
         ValueError: an empty tensor, which is what a ZeRO-3 partition looks like that nobody gathered.
     """
+    from safetensors.torch import save_file
+
     empty = [name for name, tensor in state.items() if tensor.numel() == 0]
     if empty or not state:
         raise ValueError(f"{path}: {len(empty)} of {len(state)} adapter tensors are empty; gather them before saving")
@@ -71,6 +78,8 @@ def save_adapter(state: dict[str, torch.Tensor], path: Path) -> None:
 
 def load_adapter(path: Path) -> dict[str, torch.Tensor]:
     """Read a safetensors file; anything else (a pickle, say) is refused without being run."""
+    from safetensors.torch import load_file
+
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: adapters are read from .safetensors only")
     try:
@@ -85,6 +94,8 @@ def apply_adapter(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
     Raises:
         ValueError: names or shapes that do not fit, named; the model is left as it was.
     """
+    import torch
+
     own = trainable(model)
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or extra:

@@ -8,20 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
-import torch
-from torch import nn
 
 from moodscale.config import Component
 
 if TYPE_CHECKING:
-    from moodscale.models.cost import CostModel  # imports model classes, which data workers do without
+    import torch
+    from torch import nn
+
+    from moodscale.models.cost import CostModel
 
 Row = Mapping[str, Any]
 """One row of the manifest's clips, as plain Python values."""
-Batch = dict[str, torch.Tensor]
+Batch: TypeAlias = "dict[str, torch.Tensor]"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from moodscale.evaluate import Predictions, read_predictions
+from moodscale.evaluate.table import Predictions, read_predictions
 from moodscale.evaluate.units import apply_temperature
 from moodscale.prepare.audio import read_clip
 from moodscale.prepare.manifest import Manifest

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from moodscale.evaluate import Evaluation
+from moodscale.evaluate.evaluate import Evaluation
 from moodscale.registry.package import OperatingPoint
 
 _FIGURES = ("auc", "balanced_accuracy", "accuracy", "f1", "brier", "ece")

@@ -20,7 +20,8 @@ import torch.distributed as dist
 
 from moodscale.config import Config
 from moodscale.recipes.base import Batch, Row
-from moodscale.recipes.qwen2_audio import Qwen2AudioRecipe, Qwen2AudioRecipeConfig
+from moodscale.recipes.qwen2_audio import Qwen2AudioRecipeConfig
+from moodscale.recipes.qwen2_audio.recipe import Qwen2AudioRecipe
 
 HOLD_S = 300.0
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moodscale.evaluate import EvaluateConfig, Evaluation, GuardLimits, evaluate
+from moodscale.evaluate.config import EvaluateConfig, GuardLimits
+from moodscale.evaluate.evaluate import Evaluation, evaluate
 from moodscale.evaluate.guard import chance_p_value
 from moodscale.evaluate.units import Scored
 

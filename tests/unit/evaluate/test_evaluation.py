@@ -12,9 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moodscale.evaluate import EvaluateConfig, EvaluationContext, Prevalence, evaluate, to_predictions
+from moodscale.evaluate.baselines import Prevalence
 from moodscale.evaluate.calibration import best_threshold, choose_operating_point, fit_temperature
+from moodscale.evaluate.config import EvaluateConfig
+from moodscale.evaluate.evaluate import EvaluationContext, evaluate
 from moodscale.evaluate.reference import PAPER_TABLES
+from moodscale.evaluate.table import to_predictions
 from moodscale.evaluate.units import Scored, logit
 
 Tables = Callable[..., pd.DataFrame]

@@ -11,9 +11,11 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from moodscale.evaluate import EvaluateConfig, evaluate
-from moodscale.evaluate.report import ReportContext, write_report
+from moodscale.evaluate.config import EvaluateConfig
+from moodscale.evaluate.evaluate import evaluate
+from moodscale.evaluate.report.context import ReportContext
 from moodscale.evaluate.report.svg import nice_ticks
+from moodscale.evaluate.report.write import write_report
 
 Tables = Callable[..., pd.DataFrame]
 QUICK = EvaluateConfig(num_bootstrap=60)

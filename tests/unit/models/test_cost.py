@@ -11,9 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from moodscale.models.cost import CostModel, Kept, qwen2_audio_cost
 from moodscale.models.lora import LoraSettings
-from moodscale.models.qwen2_audio import Qwen2AudioSizes
+from moodscale.models.qwen2_audio_sizes import Qwen2AudioSizes
 from moodscale.models.source import ModelSource
-from moodscale.recipes.qwen2_audio import IGNORED, TARGETS, Qwen2AudioRecipeConfig
+from moodscale.recipes.qwen2_audio import TARGETS, Qwen2AudioRecipeConfig
+from moodscale.recipes.qwen2_audio.recipe import IGNORED
 
 SMALL = Qwen2AudioSizes(
     audio_layers=3,

@@ -12,7 +12,8 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncod
 from moodscale.models import qwen2_audio as architecture
 from moodscale.models.log_mel import HALO_FRAMES, MAX_FRAMES, ClipLogMel, pad_with_silence
 from moodscale.models.lora import LoraSettings, attach
-from moodscale.models.qwen2_audio import ClipQwen2Audio, Qwen2AudioSizes, num_audio_tokens
+from moodscale.models.qwen2_audio import ClipQwen2Audio
+from moodscale.models.qwen2_audio_sizes import Qwen2AudioSizes, num_audio_tokens
 from moodscale.models.source import ModelSource
 from moodscale.recipes.qwen2_audio import TARGETS
 from tiny import recipe_config

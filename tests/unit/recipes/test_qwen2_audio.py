@@ -13,15 +13,15 @@ from transformers import Qwen2AudioForConditionalGeneration
 from moodscale.config import ConfigError, validate
 from moodscale.models.log_mel import MAX_FRAMES, pad_with_silence
 from moodscale.models.lora import trainable
-from moodscale.models.qwen2_audio import ClipQwen2Audio, num_audio_tokens
-from moodscale.recipes.qwen2_audio import (
+from moodscale.models.qwen2_audio import ClipQwen2Audio
+from moodscale.models.qwen2_audio_sizes import num_audio_tokens
+from moodscale.recipes.qwen2_audio import TARGETS, Qwen2AudioRecipeConfig
+from moodscale.recipes.qwen2_audio.recipe import (
     DEPRESSED,
     IGNORED,
     NOT_DEPRESSED,
-    TARGETS,
     Qwen2AudioClassifier,
     Qwen2AudioRecipe,
-    Qwen2AudioRecipeConfig,
 )
 from moodscale.schema import CorpusError
 

@@ -1,7 +1,7 @@
-"""Qwen2-Audio, LoRA-tuned to answer "Depressed" or "Not Depressed" to a 10 s clip of speech.
+"""The recipe's examples, model, loss and predictions.
 
-The published system fine-tunes Qwen2-Audio-7B-Instruct on DAIC-WOZ clips. Where the paper is silent the choice is
-named in the method that makes it. Shape suffixes as in :mod:`moodscale.models.qwen2_audio`.
+Where the paper is silent the choice is named in the method that makes it. Shape suffixes as in
+:mod:`moodscale.models.qwen2_audio`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import nn
 from transformers import DynamicCache, Qwen2AudioProcessor
 
@@ -21,10 +20,12 @@ from moodscale.config import ConfigError
 from moodscale.models import qwen2_audio as architecture
 from moodscale.models.cost import CostModel, qwen2_audio_cost
 from moodscale.models.log_mel import HALO_FRAMES, HOP_SAMPLES, MAX_FRAMES, SAMPLE_RATE_HZ, ClipLogMel, pad_with_silence
-from moodscale.models.lora import LoraSettings, attach
+from moodscale.models.lora import attach
 from moodscale.models.processor import load_processor, special_token_ids
-from moodscale.models.source import RANDOM, ModelSource
-from moodscale.recipes.base import Batch, RecipeConfig, Row, Score
+from moodscale.models.qwen2_audio_sizes import num_audio_tokens
+from moodscale.models.source import RANDOM
+from moodscale.recipes.base import Batch, Row, Score
+from moodscale.recipes.qwen2_audio import Qwen2AudioRecipeConfig
 
 IGNORED = -100
 DEPRESSED, NOT_DEPRESSED = 1, 0
@@ -83,7 +84,7 @@ class Qwen2AudioRecipe:
 
     def prompt_ids(self, num_frames: int) -> list[int]:
         """Token ids up to and with the assistant's header, the audio token repeated for the clip's length."""
-        num_tokens = architecture.num_audio_tokens(num_frames)
+        num_tokens = num_audio_tokens(num_frames)
         if num_tokens not in self._prompts:
             self._prompts[num_tokens] = self._tokenize_prompt(num_tokens)
         return self._prompts[num_tokens]
@@ -206,7 +207,7 @@ class Qwen2AudioRecipe:
         local = config.model.model_copy(update={"source": RANDOM})
         wording = self if is_here else Qwen2AudioRecipe(config.model_copy(update={"model": local}))
         clip_frames = round(config.clip_s * SAMPLE_RATE_HZ) // HOP_SAMPLES
-        audio_tokens = architecture.num_audio_tokens(clip_frames)
+        audio_tokens = num_audio_tokens(clip_frames)
         prompt_text = len(wording.prompt_ids(clip_frames)) - audio_tokens
         answer = max(map(len, wording.answer_ids))
         return qwen2_audio_cost(
@@ -288,38 +289,3 @@ class _Continuation:
         ).last_hidden_state
         logits: torch.Tensor = self.model.lm_head(hidden).float()
         return logits
-
-
-TARGETS = (
-    r"model\.audio_tower\.layers\.\d+\.self_attn\.(q|k|v|out)_proj",
-    r"model\.audio_tower\.layers\.\d+\.fc[12]",
-    r"model\.multi_modal_projector\.linear",
-    r"model\.language_model\.layers\.\d+\.self_attn\.(q|k|v|o)_proj",
-    r"model\.language_model\.layers\.\d+\.mlp\.(gate|up|down)_proj",
-    r"lm_head",
-)
-"""Every linear of encoder, projector and language model **with** ``lm_head``: PEFT's ``all-linear`` leaves the head
-out and gives 25,929,728 trainable parameters where the paper has 27,210,752."""
-
-
-class Qwen2AudioRecipeConfig(RecipeConfig):
-    """Settings of the recipe; the defaults are the paper's where it names a value."""
-
-    kind: Literal["qwen2_audio"] = "qwen2_audio"
-    model: ModelSource
-    sizes: architecture.Qwen2AudioSizes = architecture.Qwen2AudioSizes()
-    lora: LoraSettings = LoraSettings(targets=TARGETS)
-    system_prompt: str = "You are a helpful assistant."
-    question: str = 'Based on the audio, is the person depressed? Answer with either "Depressed" or "Not Depressed".'
-    answers: tuple[str, str] = ("Not Depressed", "Depressed")
-    clip_s: float = Field(10.0, gt=0, le=30)
-    pad_to_30_s: bool = False
-    """Run the encoder on 30 s of padding, as published, rather than on the clip."""
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    fused_kernels: bool = False
-    """Liger's fused rotary embedding, RMS norm and SwiGLU in the language model: CUDA only, extra ``gpu``."""
-    greedy_tokens: int = 8
-    """Tokens of greedy text decoded beside the probability; 0 leaves it out."""
-
-    def build(self) -> Qwen2AudioRecipe:
-        return Qwen2AudioRecipe(self)
