@@ -30,7 +30,7 @@ lint: setup
 	$(VENV)/bin/lint-imports --no-logo
 
 test: setup
-	$(VENV)/bin/pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(VENV)/bin/pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 demo: setup
 	$(PY) jobs/demo.py

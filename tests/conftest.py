@@ -20,16 +20,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For several workers: a file stays on one of them, and so do all files with tests of the whole run they share.
-
-    The tests that start a Ray come first: the many quick ones even out what is left to do at the end.
-    """
-    sharing = {item.path for item in items if "whole_run" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: (item.path not in sharing, "unit" in item.path.parts))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("whole_run" if item.path in sharing else item.location[0]))
+    """The tests that start a Ray come first: to several workers, the many quick ones even out what is left to do."""
+    items.sort(key=lambda item: "unit" in item.path.parts)
 
 
 @pytest.fixture(scope="session", autouse=True)
