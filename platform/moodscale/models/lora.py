@@ -6,6 +6,7 @@ Configurations hold :class:`LoraSettings`, so nothing that takes seconds is impo
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -43,17 +44,19 @@ def attach(model: nn.Module, settings: LoraSettings) -> nn.Module:
     for target in settings.targets:
         if not any(re.fullmatch(target, name) for name in names):
             raise ValueError(f"lora.targets: {target!r} matches no linear module; e.g. there is {names[0]!r}")
-    peft_model = get_peft_model(
-        model,
-        LoraConfig(
-            r=settings.r,
-            lora_alpha=settings.alpha,
-            lora_dropout=settings.dropout,
-            use_rslora=settings.rslora,
-            target_modules="|".join(f"(?:{target})" for target in settings.targets),
-        ),
-        low_cpu_mem_usage=next(model.parameters()).is_meta,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # PEFT asks by the old name
+        peft_model = get_peft_model(
+            model,
+            LoraConfig(
+                r=settings.r,
+                lora_alpha=settings.alpha,
+                lora_dropout=settings.dropout,
+                use_rslora=settings.rslora,
+                target_modules="|".join(f"(?:{target})" for target in settings.targets),
+            ),
+            low_cpu_mem_usage=next(model.parameters()).is_meta,
+        )
     return cast("nn.Module", peft_model.base_model.model)
 
 
