@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
-# Two fill a small machine's cores: much of the suite waits for a Ray to start or to end.
+# Two keep two cores busy: one waits for a Ray to start or to end, the other computes.
 TEST_WORKERS ?= 2
 export HF_HUB_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0

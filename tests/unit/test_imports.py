@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
-HEAVY = {
-    "datasets",
-    "deepspeed",
-    "librosa",
-    "mlflow",
-    "pandas",
-    "peft",
-    "ray",
-    "scipy",
-    "sklearn",
-    "torch",
-    "transformers",
-}
+import pytest
+
+HEAVY = {"datasets", "deepspeed", "librosa", "mlflow", "peft", "ray", "scipy", "sklearn", "torch", "transformers"}
+CONFIGS = sorted((Path(__file__).parents[2] / "jobs" / "configs" / "recipes").glob("*.yaml"))
 
 
-def test_a_configuration_is_read_before_any_library_that_takes_seconds_is_imported() -> None:
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_configuration_is_read_before_any_library_that_takes_seconds_is_imported(config: Path) -> None:
     code = (
         "import sys\n"
-        "import moodscale.verbs, moodscale.recipes.qwen2_audio, moodscale.corpora.daic_woz\n"
-        "import moodscale.prepare.driver, moodscale.train.driver, moodscale.features.driver\n"
+        "from pathlib import Path\n"
+        "import moodscale.cli, moodscale.verbs\n"
+        "from moodscale.config import load_config\n"
+        "from moodscale.experiment import Experiment\n"
+        "load_config(Experiment, Path(sys.argv[1]), [])\n"
         "print(*sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    command = [sys.executable, "-c", code, str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert HEAVY & set(done.stdout.split()) == set()

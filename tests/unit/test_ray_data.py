@@ -1,3 +1,5 @@
+"""Ray Data is quietened, and nobody else."""
+
 from __future__ import annotations
 
 import io

@@ -36,7 +36,6 @@ class RayCluster:
     def __init__(self, config: ExtractConfig) -> None:
         self.config = config
         self._running = ExitStack()
-        self._started = False
 
     def __enter__(self) -> RayCluster:
         return self
@@ -45,7 +44,6 @@ class RayCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._running.close()
-        self._started = False
 
     def run(self, work: Work, groups: Sequence[Group], config: ExtractConfig) -> Iterator[Line]:
         """Compute groups on an actor pool.
@@ -102,11 +100,9 @@ class RayCluster:
         return [found[number] for number in range(len(texts))]
 
     def _start(self) -> None:
-        if not self._started:
-            # At least what one actor asks for: on a laptop processes share cores rather than wait for ever.
-            num_cpus = max(os.cpu_count() or 1, -(-self.config.cpus_per_actor // 1) * (self.config.num_actors or 1))
-            self._running.enter_context(ray_running(int(num_cpus)))
-            self._started = True
+        # At least what one actor asks for: on a laptop processes share cores rather than wait for ever.
+        num_cpus = max(os.cpu_count() or 1, -(-self.config.cpus_per_actor // 1) * (self.config.num_actors or 1))
+        self._running.enter_context(ray_running(int(num_cpus)))
 
     def _num_actors(self) -> int:
         """As many as are asked for, or as fit.

@@ -30,7 +30,8 @@ from moodscale.tracking import (
     TrackerError,
     truncate,
 )
-from moodscale.tracking.mlflow import MlflowConfig, MlflowTracker
+from moodscale.tracking.mlflow import MlflowConfig
+from moodscale.tracking.mlflow_tracker import MlflowTracker
 from tiny_experiment import wait_for
 
 SPEC = RunSpec("demo-1", "the demo", {"optim": {"lr": 1e-4, "betas": [0.9, 0.99]}, "seed": 0}, {"manifest": "abc"})
@@ -244,7 +245,7 @@ def test_the_kind_finds_the_class_and_telemetry_is_off():
     assert find_component("moodscale.tracking", TrackerConfig, "mlflow") is MlflowConfig
     code = (
         "import os; os.environ.pop('PYTEST_CURRENT_TEST', None); os.environ.pop('CI', None)\n"
-        "import moodscale.tracking.mlflow\n"
+        "import moodscale.tracking.mlflow_tracker\n"
         "from mlflow.telemetry import get_telemetry_client\n"
         "from mlflow.environment_variables import MLFLOW_DISABLE_TELEMETRY\n"
         "assert MLFLOW_DISABLE_TELEMETRY.get() is True\n"
@@ -252,6 +253,16 @@ def test_the_kind_finds_the_class_and_telemetry_is_off():
     )
     environment = {k: v for k, v in os.environ.items() if k not in {"MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "CI"}}
     environment.pop("PYTEST_CURRENT_TEST", None)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+
+
+def test_the_registry_too_hears_a_stop_while_a_server_is_away():
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_HTTP")}
+    code = (
+        "import moodscale.registry.store\n"
+        "from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES\n"
+        "assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 1, 'four minutes a call'\n"
+    )
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
 
 
