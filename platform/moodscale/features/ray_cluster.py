@@ -17,7 +17,7 @@ from moodscale.config import ConfigError
 from moodscale.features.config import ExtractConfig
 from moodscale.features.plan import Group
 from moodscale.features.worker import Line, Work, Worker
-from moodscale.ray_data import keep_quiet, ray_running
+from moodscale.ray_runtime import keep_quiet, ray_running
 from moodscale.schema import CorpusError
 
 ACTOR_MEMORY_BYTES = 800 * 2**20

@@ -15,7 +15,7 @@ from moodscale.prepare.build import build_manifest, prepare_serially
 from moodscale.prepare.config import PrepareConfig
 from moodscale.prepare.interview import PreparedInterview
 from moodscale.prepare.summary import ManifestSummary
-from moodscale.ray_data import keep_quiet, ray_running
+from moodscale.ray_runtime import keep_quiet, ray_running
 from moodscale.schema import CorpusError
 from moodscale.storage import location
 

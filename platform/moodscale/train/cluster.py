@@ -7,6 +7,7 @@ import os
 import socket
 
 from moodscale.config import ConfigError
+from moodscale.ray_runtime import join_or_start
 from moodscale.train.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -22,29 +23,23 @@ def connect(train: TrainConfig | None = None) -> None:
     """
     import ray
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     needed_cpus = needed_gpus = 0.0
     if train is not None:
         needed_cpus = train.num_workers * train.cpus_per_worker + train.data_cpus
         needed_gpus = float(train.num_workers) if train.use_gpu else 0.0
     if not ray.is_initialized():
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(log_to_driver=True)
-        else:
-            cpus = max(os.cpu_count() or 1, int(needed_cpus + 0.999), 2)
-            # With its dashboard (on loopback): Ray Train asks the state API behind it whether a driver still lives, and
-            # has to be told where it is on a machine that runs more than one Ray.
-            port = _free_port()
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=True,
-                dashboard_host="127.0.0.1",
-                dashboard_port=port,
-                runtime_env={"env_vars": {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}},
-                log_to_driver=True,
-            )
+        # A local one with its dashboard (on loopback): Ray Train asks the state API behind it whether a driver still
+        # lives, and has to be told where it is on a machine that runs more than one Ray.
+        port = _free_port()
+        join_or_start(
+            max(os.cpu_count() or 1, int(needed_cpus + 0.999), 2),
+            log_to_driver=True,
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            dashboard_port=port,
+            runtime_env={"env_vars": {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}},
+        )
     if train is None:
         return
     present = ray.cluster_resources()

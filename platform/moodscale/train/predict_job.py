@@ -16,7 +16,7 @@ from upath import UPath
 from moodscale.config import validate
 from moodscale.models.lora import ADAPTER_FILE, apply_adapter, load_adapter
 from moodscale.prepare.manifest import Manifest
-from moodscale.ray_data import keep_quiet
+from moodscale.ray_runtime import keep_quiet
 from moodscale.recipes.base import Score
 from moodscale.schema import Split
 from moodscale.storage import Place, display, location, write_table

@@ -21,7 +21,7 @@ import pyarrow as pa
 from upath import UPath
 
 from moodscale.prepare.audio import read_clip
-from moodscale.ray_data import keep_quiet
+from moodscale.ray_runtime import keep_quiet
 from moodscale.recipes.base import Features, Row
 from moodscale.schema import CorpusError
 from moodscale.storage import Place, is_local, local_path, location, writing

@@ -1,4 +1,4 @@
-"""Ray Data as every stage uses it: on the cluster that is there or on a local Ray, and quietly."""
+"""Ray as every stage uses it: the cluster that is there or a local one, and Ray Data without its chatter."""
 
 from __future__ import annotations
 
@@ -21,15 +21,22 @@ def ray_running(num_cpus: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False)
+    join_or_start(num_cpus, log_to_driver=False, include_dashboard=False)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def join_or_start(num_cpus: int | None, *, log_to_driver: bool, **local: Any) -> None:
+    """Join the cluster of ``RAY_ADDRESS`` (a submitted job has it), or start a local one with the options ``local``."""
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=log_to_driver)
+    else:
+        ray.init(address="local", num_cpus=num_cpus, log_to_driver=log_to_driver, **local)
 
 
 def keep_quiet(context: Any) -> None:

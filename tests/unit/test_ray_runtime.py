@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 
-from moodscale.ray_data import keep_quiet
+from moodscale.ray_runtime import keep_quiet
 
 
 def test_rays_own_console_is_quietened_and_nobody_elses_handler() -> None:
