@@ -20,6 +20,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Packed bytes hold the time of packing, and every worker must give a test the same name."""
+    return f"{len(val)}_bytes" if isinstance(val, bytes) and not val.isascii() else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests that start a Ray come first: to several workers, the many quick ones even out what is left to do."""
     items.sort(key=lambda item: "unit" in item.path.parts)
