@@ -75,7 +75,7 @@ def test_memory_and_time_stay_bounded(found: tuple[Found, dict[str, Outcome]]) -
         for one, outcome in outcomes
         if outcome.growth_bytes > (8 if "conversations.parquet: a bomb" in one.name else 1) * MAX_GROWTH_BYTES
     }
-    slow = {one.name: round(outcome.took_s, 1) for one, outcome in outcomes if outcome.took_s > 20}
+    slow = {one.name: round(outcome.took_s, 1) for one, outcome in outcomes if outcome.took_s > 60}
     assert not large
     assert not slow
 

@@ -142,13 +142,13 @@ def test_a_bomb_is_refused_early_and_in_bounded_memory(tmp_path: Path, monkeypat
     path = tmp_path / "x.tar.gz"
     path.write_bytes(gzip.compress(entry(size=2**33).tobuf(tarfile.GNU_FORMAT)) + zeros * 40)
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(CorpusError, match="200 times its size"):
         SafeTar(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * MIB
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 60
 
 
 def test_a_silent_recording_is_no_bomb(tmp_path: Path) -> None:
@@ -160,10 +160,10 @@ def test_a_silent_recording_is_no_bomb(tmp_path: Path) -> None:
 def test_gzip_streams_of_nothing_without_end_are_refused(tmp_path: Path, before: bytes) -> None:
     path = write_tar(tmp_path / "x.tar.gz", ("a", before))
     path.write_bytes(path.read_bytes() + gzip.compress(b"") * 200_000)
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(CorpusError, match="streams of almost nothing"):
         SafeTar(path)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 60
 
 
 def test_an_archive_packed_in_several_streams_is_read(tmp_path: Path) -> None:
