@@ -110,9 +110,21 @@ class Manifest:
         """The interviews of a split (``INTERVIEW_SCHEMA``); the test split is counted as by ``clips``."""
         return self._of_split("interviews", split, reader)
 
+    def unlabelled(self) -> pa.Table:
+        """The interviews without a label of everybody who is in no held-out split (``INTERVIEW_SCHEMA``)."""
+        table = self._table("interviews")
+        held_out = [*self.people(Split.VALIDATION), *self.people(Split.TEST)]
+        is_free = pc.and_(
+            pc.is_null(table["total"]), pc.invert(pc.is_in(table["person"], pa.array(held_out, pa.string())))
+        )
+        return table.filter(is_free)
+
     def turns(self, split: Split | str, reader: str = "") -> pa.Table:
         """The turns of a split's interviews (``TURN_SCHEMA``); the test split is counted as by ``clips``."""
-        interviews = self._of_split("interviews", split, reader)
+        return self.turns_of(self._of_split("interviews", split, reader))
+
+    def turns_of(self, interviews: pa.Table) -> pa.Table:
+        """The turns of interviews that were read already, by interview and in order (``TURN_SCHEMA``)."""
         keys = interviews.select(["corpus", "interview_id"])
         return (
             self._table("turns")
