@@ -230,12 +230,15 @@ PREDICTION_SCHEMA = pa.schema(
         pa.field("num_turns", pa.int32()),
         pa.field("score_normalised", pa.float64()),
         pa.field("answer", pa.string()),
+        pa.field("instrument", pa.string()),
     ]
 )
 """One row a scored unit. ``score`` is P(depressed) for target ``depressed``; ``score_normalised`` is the
 length-normalised variant and ``answer`` the greedy answer's class (``depressed`` / ``not_depressed`` /
-``unparsable``), where a recipe has them. A table from elsewhere needs ``PREDICTION_REQUIRED`` only:
-``PREDICTION_DEFAULTS`` fills the other non-nullable columns, and the nullable ones may be left out."""
+``unparsable``), where a recipe has them. For target ``total`` label and score are totals of the questionnaire that
+``instrument`` names (``PHQ-8``, ``PHQ-9``), for ``item_1`` … ``item_9`` its items, 0 to 3. A table from elsewhere
+needs ``PREDICTION_REQUIRED`` only: ``PREDICTION_DEFAULTS`` fills the other non-nullable columns, and the nullable
+ones may be left out."""
 
 PREDICTION_REQUIRED: Sequence[str] = ("person", "unit_id", "label", "score")
 PREDICTION_DEFAULTS: dict[str, str] = {

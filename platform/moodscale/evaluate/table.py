@@ -16,12 +16,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moodscale.schema import PREDICTION_DEFAULTS, PREDICTION_REQUIRED, PREDICTION_SCHEMA, Split
+from moodscale.schema import PREDICTION_DEFAULTS, PREDICTION_REQUIRED, PREDICTION_SCHEMA, Instrument, Split
 
 ANSWERS = ("depressed", "not_depressed", "unparsable")
 _KEYS = ("person", "unit", "unit_id", "target", "split", "model_version")
-_WORDS = ("corpus", "gender", "answer")
+_WORDS = ("corpus", "gender", "answer", "instrument")
 _OPTIONAL_NUMBERS = ("duration_s", "num_turns", "score_normalised")
+_ITEM = re.compile(r"^item_([1-9])$")
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]{0,39}$")
 
 
@@ -146,7 +147,49 @@ def _convert(given: pd.DataFrame, filled: dict[str, str], source: str) -> pd.Dat
         row = _first(bad)
         fix = "write the probability of depressed, from 0 to 1"
         raise _error(source, "score", row, f"is {score[row]:g}, outside 0 to 1", fix)
+    _check_severities(frame, source)
     return frame
+
+
+def _check_severities(frame: pd.DataFrame, source: str) -> None:
+    """Totals within the range of the instrument that their row names, items among the items that it has."""
+    if "instrument" not in frame.columns:
+        return
+    for instrument in Instrument:
+        named = (frame["instrument"] == str(instrument)).to_numpy()
+        check_totals(frame[named & (frame["target"] == "total").to_numpy()], instrument, source)
+        items = frame.loc[named, "target"].str.extract(_ITEM, expand=False).astype(float).dropna()
+        beyond = items[items > instrument.num_items]
+        if len(beyond):
+            what = f"is item {beyond.iloc[0]:g}, {instrument} has {instrument.num_items}"
+            raise _error(source, "target", int(beyond.index[0]), what, "name the instrument that was filled in")
+    check_items(frame[frame["target"].str.match(_ITEM)], source)
+
+
+def check_totals(rows: pd.DataFrame, instrument: Instrument, source: str) -> None:
+    """Refuse totals, given or predicted, outside the instrument's range.
+
+    Args:
+        rows: rows of a checked table with target ``total``; the index is the row's number, from 0.
+    Raises:
+        ValueError: naming source, column, row and fix.
+    """
+    _check_range(rows, float(instrument.max_total), f"{instrument}'s range 0 to {instrument.max_total}", source)
+
+
+def check_items(rows: pd.DataFrame, source: str) -> None:
+    """The same for rows of single items, 0 to 3."""
+    _check_range(rows, 3.0, "an item's range 0 to 3", source)
+
+
+def _check_range(rows: pd.DataFrame, most: float, described: str, source: str) -> None:
+    for column, fix in (
+        ("label", "check the label table and the column instrument"),
+        ("score", "clip the predictions, or check the column instrument"),
+    ):
+        bad = ~rows[column].between(0.0, most).to_numpy()
+        if bad.any():
+            raise _error(source, column, int(rows.index[_first(bad)]), f"is outside {described}", fix)
 
 
 def _check_relations(frame: pd.DataFrame, source: str) -> None:
@@ -198,6 +241,11 @@ def _words(values: pd.Series[Any], name: str, source: str) -> Any:
         if bad.any():
             fix = f"write one of {', '.join(ANSWERS)} or leave it empty; what was said does not belong here"
             raise _error(source, name, _first(bad), "is not an answer's class", fix)
+    if name == "instrument":
+        known = [str(instrument) for instrument in Instrument]
+        bad = ~text.isin(["", *known]).to_numpy()
+        if bad.any():
+            raise _error(source, name, _first(bad), "is not an instrument", f"write one of {', '.join(known)}")
     return text.to_numpy(dtype=object)
 
 
