@@ -93,8 +93,9 @@ def instrument_of(rows: pd.DataFrame, given: str | None, source: str) -> Instrum
         )
     if len(found) > 1:
         raise ValueError(
-            f"{source}: column instrument holds {' and '.join(found)} (evaluate.severity.instrument: {given or 'unset'}); "
-            "their totals are not comparable: evaluate one instrument at a time, or map one to the other first"
+            f"{source}: column instrument holds {' and '.join(found)} (evaluate.severity.instrument is "
+            f"{given or 'unset'}); their totals are not comparable: evaluate one instrument at a time, or map one to "
+            "the other first"
         )
     if "" in named and given is None and len(named) > 1:
         raise ValueError(
