@@ -51,3 +51,52 @@ PAPER_TABLES = {
         ),
     )
 }
+
+
+@dataclass(frozen=True)
+class SeverityPaperRow:
+    """What a paper prints of one regression model; ``None`` where it does not."""
+
+    model: str
+    num: int
+    mae: float
+    rmse: float
+    pearson_r: float
+    auc_at_10: float
+    auc_above: float | None = None
+    """Every AUC from ``first_threshold`` to ``last_threshold`` is above this."""
+    first_threshold: int | None = None
+    last_threshold: int | None = None
+
+
+@dataclass(frozen=True)
+class SeverityPaperTable:
+    """A paper's figures of predicted totals. ``remark``: what a reader must know before comparing."""
+
+    source: str
+    remark: str
+    rows: tuple[SeverityPaperRow, ...]
+
+
+SEVERITY_PAPER_TABLE = SeverityPaperTable(
+    source="Qwen3.5-27B regression of PHQ-9 totals on conversations with an assistant",
+    remark=(
+        "842 test users; trained on 6,283 users, 3,111 of them with true labels and the others with pseudo-labels. "
+        "Those conversations are not public."
+    ),
+    rows=(
+        SeverityPaperRow(
+            "The paper's best model",
+            num=842,
+            mae=2.6,
+            rmse=4.0,
+            pearson_r=0.80,
+            auc_at_10=0.91,
+            auc_above=0.87,
+            first_threshold=3,
+            last_threshold=24,
+        ),
+    ),
+)
+"""Beside every report of predicted totals: there is one such paper, and the recipe that reproduces it is not the only
+one whose totals are of interest beside it."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from moodscale.evaluate.bootstrap import draw_resamples
 from moodscale.evaluate.evaluate import Evaluation, evaluated_units
@@ -19,10 +15,10 @@ from moodscale.evaluate.metrics import METRICS, Figures
 from moodscale.evaluate.reference import PAPER_TABLES
 from moodscale.evaluate.report import charts
 from moodscale.evaluate.report.context import ReportContext
+from moodscale.evaluate.report.page import fact_groups, pair, write_page
 from moodscale.evaluate.table import Predictions, to_predictions
 from moodscale.evaluate.units import select_rows
 
-_FOLDER = Path(__file__).parent
 _NAMES = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
@@ -59,29 +55,7 @@ def write_report(
         The file's path.
     """
     predictions = to_predictions(table)
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=_number, interval=_interval, pair=_pair)
-    page = environment.get_template("report.html").render(_view(evaluation, predictions, context))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(partial, 0o666 & ~umask)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-    return path
+    return write_page("report.html", _view(evaluation, predictions, context), path, interval=_interval)
 
 
 def _view(evaluation: Evaluation, predictions: Predictions, context: ReportContext) -> dict[str, Any]:
@@ -90,7 +64,6 @@ def _view(evaluation: Evaluation, predictions: Predictions, context: ReportConte
     drawn = draw_resamples(units.strata, config.num_bootstrap, config.seed)
     rows, _ = select_rows(predictions, config.target, config.unit)
     return {
-        "css": Markup((_FOLDER / "report.css").read_text(encoding="utf-8")),
         "title": context.title,
         "evaluation": evaluation,
         "summary": _summary(evaluation),
@@ -110,7 +83,7 @@ def _view(evaluation: Evaluation, predictions: Predictions, context: ReportConte
         "paper": PAPER_TABLES.get(context.recipe or ""),
         "ours": _our_rows(evaluation),
         "splits": _splits(rows),
-        "facts": _fact_groups(context.facts),
+        "facts": fact_groups(context.facts),
         "approximations": list(context.approximations),
     }
 
@@ -220,36 +193,6 @@ def _splits(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def _fact_groups(facts: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Facts in groups of name and text; nested mappings become dotted names."""
-    plain = [(str(name), str(value)) for name, value in facts.items() if not isinstance(value, Mapping)]
-    groups = [("Run", plain)] if plain else []
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            groups.append((str(name), _flatten(value)))
-    return groups
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    flat: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat += _flatten(value, f"{prefix}{name}.")
-        else:
-            flat.append((f"{prefix}{name}", "none" if value is None else str(value)))
-    return flat
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
-
-
 def _interval(figures: Figures, name: str, digits: int = 2) -> str:
-    pair = figures.ci.get(name)
-    return "" if pair is None else _pair(pair, digits)
-
-
-def _pair(ends: tuple[float, float], digits: int = 2) -> str:
-    # Word joiners: an interval breaks at no dash on a narrow screen.
-    between = " to " if ends[0] < 0 else "\u2060–\u2060"
-    return f"{ends[0]:.{digits}f}{between}{ends[1]:.{digits}f}".replace("-", "−")
+    ends = figures.ci.get(name)
+    return "" if ends is None else pair(ends, digits)

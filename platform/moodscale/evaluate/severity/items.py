@@ -49,12 +49,17 @@ def item_figures(
         )
     check_items(rows, source)
     found, notes = {}, []
+    people: tuple[str, ...] = ()
+    drawn = np.empty((config.num_bootstrap, 0))
     for name in names:
         chosen = rows[rows["target"] == name]
         if chosen.empty:
             continue
         item = build_severities(chosen)
-        drawn = draw_resamples(np.zeros(item.num_persons, dtype=np.intp), config.num_bootstrap, config.seed)
+        # Mostly every person has every item: then one draw serves them all.
+        if item.people != people:
+            people = item.people
+            drawn = draw_resamples(np.zeros(len(people), dtype=np.intp), config.num_bootstrap, config.seed)
         point, samples = moment_samples(item, everybody(item)), moment_samples(item, drawn)
         values = {metric: defined(point[metric]) for metric in _METRICS}
         ci = {
