@@ -1,0 +1,1 @@
+"""Who labels: one file a kind of teacher."""

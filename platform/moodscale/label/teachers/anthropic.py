@@ -1,0 +1,181 @@
+"""Claude, over the Messages interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from moodscale.config import ConfigError
+from moodscale.label.answer import Refusal, RefusedAnswer, Usage, parse_text
+from moodscale.label.answers import request_key
+from moodscale.label.hosts import check_deidentified
+from moodscale.label.http_teacher import HttpTeacherConfig, failure_of, network_options, silence_sdks
+from moodscale.label.prompt import SCHEMA_NAME, answer_schema, build_prompt
+from moodscale.label.teachers.base import Failure, Reply, TeacherFailure
+from moodscale.label.transcript import Transcript
+
+if TYPE_CHECKING:
+    import anthropic
+
+_WANTED = "Hands in the scores of the questionnaire."
+
+
+class AnthropicConfig(HttpTeacherConfig):
+    """The model, and how it hands in its answer."""
+
+    kind: Literal["anthropic"] = "anthropic"
+    base_url: str = "https://api.anthropic.com"
+    api_key_env: str | None = "ANTHROPIC_API_KEY"
+    temperature: float | None = Field(
+        default=None, ge=0, le=1, description="sent where a model still takes it; newer ones refuse it"
+    )
+    structured: Literal["json_schema", "tool", "none"] = Field(
+        default="json_schema",
+        description="structured output, a tool that must be called (for models without), or text alone",
+    )
+    thinking_tokens: int | None = Field(
+        default=None, ge=1024, description="budget of extended thinking, within max_output_tokens; off if unset"
+    )
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = Field(
+        default=None, description="sent where the model knows it"
+    )
+
+    def open(self) -> AnthropicTeacher:
+        self._check()
+        host = self.check_network()
+        try:
+            import anthropic
+        except ImportError:
+            raise ConfigError("teacher.kind=anthropic: pip install 'moodscale[teachers]'") from None
+        silence_sdks()
+        return AnthropicTeacher(self, host, anthropic)
+
+    def _check(self) -> None:
+        if self.thinking_tokens is None:
+            return
+        if self.thinking_tokens >= self.max_output_tokens:
+            raise ConfigError(
+                f"teacher.thinking_tokens={self.thinking_tokens} leaves nothing of teacher.max_output_tokens="
+                f"{self.max_output_tokens} for the answer; raise the latter"
+            )
+        if self.structured == "tool" or self.temperature is not None:
+            raise ConfigError("teacher.thinking_tokens goes with structured=json_schema or none, and temperature=null")
+
+
+class AnthropicTeacher:
+    """One request an answer."""
+
+    def __init__(self, config: AnthropicConfig, host: str | None, sdk: Any) -> None:
+        self._config = config
+        self._sdk = sdk
+        self._key = config.key()
+        self.external_host = host
+        self.policy = config.policy
+        self.cost = config.cost
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        config = self._config
+        own = {"structured": config.structured, "thinking": config.thinking_tokens, "effort": config.effort}
+        return config.common_identity() | own
+
+    def worst_usage(self, transcript: Transcript) -> Usage:
+        return self._config.worst_usage(transcript)
+
+    @cached_property
+    def _client(self) -> anthropic.AsyncAnthropic:
+        """Made where it is used: it belongs to the event loop of its first request."""
+        http = self._sdk.DefaultAsyncHttpxClient(**network_options(self.external_host))
+        client: anthropic.AsyncAnthropic = self._sdk.AsyncAnthropic(
+            # Some key must be named, or the SDK looks for one in the environment and in the user's profile.
+            api_key=self._key or "none", base_url=self._config.base_url, max_retries=0,
+            timeout=self._config.policy.timeout_s, http_client=http, open_telemetry=False,
+        )  # fmt: skip
+        return client
+
+    def request(self, transcript: Transcript) -> dict[str, Any]:
+        """The request's fields."""
+        config = self._config
+        prompt = build_prompt(transcript, config.speech)
+        schema = answer_schema(transcript.instrument)
+        fields: dict[str, Any] = {
+            "model": config.model,
+            "max_tokens": config.max_output_tokens,
+            "system": prompt.system,
+            "messages": [{"role": "user", "content": prompt.user}],
+        }
+        output: dict[str, Any] = {} if config.effort is None else {"effort": config.effort}
+        if config.structured == "json_schema":
+            output["format"] = {"type": "json_schema", "schema": schema}
+        elif config.structured == "tool":
+            fields["tools"] = [{"name": SCHEMA_NAME, "description": _WANTED, "input_schema": schema}]
+            fields["tool_choice"] = {"type": "tool", "name": SCHEMA_NAME}
+        if output:
+            fields["output_config"] = output
+        if config.thinking_tokens is not None:
+            fields["thinking"] = {"type": "enabled", "budget_tokens": config.thinking_tokens}
+        if config.temperature is not None:
+            fields["temperature"] = config.temperature
+        return fields
+
+    async def ask(self, transcript: Transcript, num_refused: int = 0) -> Reply:
+        check_deidentified(self.external_host, [transcript])
+        fields = self.request(transcript)
+        # The SDK's signature has it no more, the interface does.
+        extra = {} if "temperature" not in fields else {"temperature": fields.pop("temperature")}
+        key = f"{request_key(self.identity, transcript)}-{num_refused}"
+        try:
+            message = await self._client.messages.create(
+                **fields, extra_headers={"Idempotency-Key": key}, extra_body=extra
+            )
+            failure = None
+        except Exception as error:
+            # Raised outside of this block: an exception holds on to the one that was being handled, and it quotes.
+            failure = failure_of(error, self._sdk, self._config.model)
+        if failure is not None:
+            raise failure
+        return _reply(message)
+
+    async def close(self) -> None:
+        if "_client" in self.__dict__:
+            await self._client.close()
+
+
+def _reply(message: Any) -> Reply:
+    """What a message says.
+
+    Raises:
+        RefusedAnswer, TeacherFailure: nothing usable.
+    """
+    blocks = getattr(message, "content", None)
+    if not isinstance(blocks, list):
+        raise TeacherFailure(Failure.UNREADABLE, passing=True, maybe_paid=True)
+    usage = _usage(getattr(message, "usage", None))
+    reason = getattr(message, "stop_reason", None)
+    if reason == "refusal":
+        raise RefusedAnswer(Refusal.DECLINED, usage)
+    if reason in ("max_tokens", "model_context_window_exceeded"):
+        raise RefusedAnswer(Refusal.TRUNCATED, usage)
+    for block in blocks:
+        if getattr(block, "type", None) == "tool_use" and getattr(block, "name", None) == SCHEMA_NAME:
+            handed_in = getattr(block, "input", None)
+            if isinstance(handed_in, Mapping):
+                return Reply(handed_in, usage)
+    texts = [block.text for block in blocks if getattr(block, "type", None) == "text" and isinstance(block.text, str)]
+    try:
+        return Reply(parse_text("".join(texts)), usage)
+    except RefusedAnswer as refused:
+        refused.usage = usage
+        raise
+
+
+def _usage(given: Any) -> Usage | None:
+    """Tokens of a server's cache are counted as any other: none is asked for."""
+    cached = [getattr(given, f"cache_{what}_input_tokens", None) or 0 for what in ("creation", "read")]
+    numbers = [getattr(given, name, None) for name in ("input_tokens", "output_tokens")]
+    if not all(isinstance(number, int) and number >= 0 for number in (*numbers, *cached)):
+        return None
+    return Usage(numbers[0] + sum(cached), numbers[1])  # type: ignore[operator, arg-type]
