@@ -43,7 +43,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     from moodscale.models.lora import trainable
-    from moodscale.train.stream import ClipLoader
+    from moodscale.recipes.clips import ClipLoader
 
     recipes = {padded: common.recipe_config("random", options.quick, padded).build() for padded in (False, True)}
     with tempfile.TemporaryDirectory(prefix="bench-encoder-") as folder:

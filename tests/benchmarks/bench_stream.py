@@ -74,7 +74,8 @@ def main() -> int:
     import ray
     import runners
 
-    from moodscale.train.stream import ClipLoader, LocalStream, RayStream
+    from moodscale.recipes.clips import ClipLoader
+    from moodscale.train.stream import LocalStream, RayStream
 
     num_clips, repeats = (48, 2) if options.quick else (options.clips, options.repeats)
     runners.start_ray()

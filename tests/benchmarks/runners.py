@@ -36,7 +36,7 @@ def planned_batches(corpus: Corpus, epochs: int) -> Iterator[list[dict[str, Any]
     from moodscale.train.config import SamplingConfig
 
     table = corpus.clips
-    index = sampling.ClipIndex(np.array(table["person"].to_pylist()), table["depressed"].to_numpy())
+    index = sampling.ExampleIndex(np.array(table["person"].to_pylist()), table["depressed"].to_numpy())
     rows = table.to_pylist()
     for epoch in range(epochs):
         plan = sampling.plan_epoch(index, SamplingConfig(), SEED, epoch)
@@ -46,7 +46,7 @@ def planned_batches(corpus: Corpus, epochs: int) -> Iterator[list[dict[str, Any]
 
 def bare_loop(laps: Laps, turns: int, training: Training) -> None:
     """Forward, backward, clip, AdamW: tensors ready in memory, no engine, no plan, no records."""
-    from moodscale.train.stream import ClipLoader
+    from moodscale.recipes.clips import ClipLoader
 
     recipe = training.recipe()
     model = recipe.build_model(torch.float32).train()
@@ -79,13 +79,14 @@ def our_loop(laps: Laps, turns: int, training: Training) -> None:
     import torch.distributed as dist
 
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+    from moodscale.recipes.clips import ClipLoader, examples_of
     from moodscale.tracking.console import Progress
     from moodscale.tracking.journal import JournalWriter
     from moodscale.train import loop
     from moodscale.train.checkpoint import CheckpointStore
     from moodscale.train.config import OptimConfig, TrainConfig
     from moodscale.train.engine import Engine
-    from moodscale.train.stream import ClipLoader, LocalStream, RayStream
+    from moodscale.train.stream import LocalStream, RayStream
 
     dist.init_process_group("gloo", rank=0, world_size=1)
     recipe = training.recipe()
@@ -119,8 +120,8 @@ def our_loop(laps: Laps, turns: int, training: Training) -> None:
         train=config,
         optim=optim,
         seed=SEED,
-        train_clips=training.corpus.clips,
-        validation_clips=training.corpus.clips.slice(0, 0),
+        train_examples=examples_of(training.corpus.clips),
+        validation_examples=examples_of(training.corpus.clips.slice(0, 0)),
         stream=stream,
         store=CheckpointStore(directory / "checkpoints", config.checkpoints.keep, config.checkpoints.metric),
         recorder=JournalWriter(directory / "journal.jsonl"),

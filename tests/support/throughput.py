@@ -62,6 +62,7 @@ def measure(
     import torch
 
     from moodscale.config import validate
+    from moodscale.recipes.clips import examples_of
     from moodscale.recipes.qwen2_audio import Qwen2AudioRecipeConfig
     from moodscale.train import loop
     from moodscale.train.checkpoint import CheckpointStore
@@ -98,8 +99,8 @@ def measure(
                 train=settings,
                 optim=optim,
                 seed=0,
-                train_clips=clips,
-                validation_clips=clips.slice(0, 0),
+                train_examples=examples_of(clips),
+                validation_examples=examples_of(clips.slice(0, 0)),
                 stream=RepeatedClip(features),
                 store=CheckpointStore(Path(directory), 1, "loss"),
                 on_step=on_step,

@@ -178,6 +178,7 @@ def train_once(
     stop_after: int | None = None,
 ) -> dict[str, Any]:
     """Train in this member of a group; ``stop_after`` raises after that step, as a crash would."""
+    from moodscale.recipes.clips import examples_of
     from moodscale.train import loop
     from moodscale.train.checkpoint import CheckpointStore
     from moodscale.train.config import OptimConfig, TrainConfig
@@ -200,10 +201,10 @@ def train_once(
         train=config,
         optim=optim,
         seed=3,
-        train_clips=clip_table(num_clips),
-        validation_clips=clip_table(7, "validation"),
+        train_examples=examples_of(clip_table(num_clips)),
+        validation_examples=examples_of(clip_table(7, "validation")),
         stream=NoiseStream(built.features(), frozenset(poison)),
-        store=CheckpointStore(Path(directory), config.checkpoints.keep, config.checkpoints.metric),
+        store=CheckpointStore(Path(directory), config.checkpoints.keep, config.checkpoints.metric or "participant_auc"),
         recorder=recorder if rank == 0 else None,
         on_step=on_step,
     )

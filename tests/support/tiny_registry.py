@@ -77,7 +77,7 @@ def write_checkpoint(job: TrainJob, step: int, scale: float = 0.1) -> Path:
     state = {name: torch.randn(p.shape, generator=generator) * scale for name, p in trainable(model).items()}
     save_adapter(state, staging / ADAPTER_FILE)
     position = Position(step=step, phase=2, epoch=0, step_in_epoch=0, plan_seed=0, world_size=1)
-    return store.commit(position, {job.train.checkpoints.metric: 0.5 + step / 1000})
+    return store.commit(position, {job.recipe.best_by: 0.5 + step / 1000})
 
 
 def write_predictions(job: TrainJob, checkpoint: Path, path: Path) -> str:
@@ -97,7 +97,7 @@ def write_predictions(job: TrainJob, checkpoint: Path, path: Path) -> str:
         for score in recipe.predict(model, recipe.collate_prompts([transform(read_clip(manifest.roots, row))]))
     ]
     version = model_version(job.name, checkpoint)
-    pq.write_table(prediction_table(rows, scores, version), path)
+    pq.write_table(prediction_table(recipe, rows, scores, version), path)
     return version
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from moodscale.inspect.gather import Gathered
 from moodscale.schema import Split
 from moodscale.train.config import SamplingConfig
-from moodscale.train.sampling import ClipIndex, plan_epoch
+from moodscale.train.sampling import ExampleIndex, plan_epoch
 
 NATURAL = "natural"
 """Each clip once."""
@@ -50,7 +50,7 @@ def sampling_plans(data: Gathered, max_clips: int, min_cell: int) -> tuple[Sampl
         clips = source.manifest.clips(Split.TRAIN).select(["person", "depressed"])
         if not clips.num_rows:
             continue
-        index = ClipIndex(np.asarray(clips["person"].to_pylist()), clips["depressed"].to_numpy().astype(np.int8))
+        index = ExampleIndex(np.asarray(clips["person"].to_pylist()), clips["depressed"].to_numpy().astype(np.int8))
         found += [_plan(source.name, index, name, sampling, min_cell) for name, sampling in _settings(max_clips)]
     return tuple(found)
 
@@ -63,11 +63,11 @@ def _settings(max_clips: int) -> Iterator[tuple[str, SamplingConfig]]:
     yield f"at most {max_clips} a person", SamplingConfig(max_clips_per_speaker=max_clips)
 
 
-def _plan(manifest: str, clips: ClipIndex, name: str, sampling: SamplingConfig, min_cell: int) -> SamplingPlan:
+def _plan(manifest: str, clips: ExampleIndex, name: str, sampling: SamplingConfig, min_cell: int) -> SamplingPlan:
     rows = plan_epoch(clips, sampling, seed=0, epoch=0)
     people, shown = np.unique(clips.persons[rows], return_counts=True)
     shares = np.sort(shown)[::-1] / len(rows)
-    classes = [len(set(clips.persons[clips.depressed == value].tolist())) for value in (0, 1)]
+    classes = [len(set(clips.persons[clips.strata == value].tolist())) for value in (0, 1)]
     hidden = any(0 < number < min_cell for number in classes)
     changed = sampling.model_dump(exclude_defaults=True)
     return SamplingPlan(
@@ -77,7 +77,7 @@ def _plan(manifest: str, clips: ClipIndex, name: str, sampling: SamplingConfig, 
         num_people=len(people),
         num_clips=len(rows),
         num_different=len(np.unique(rows)),
-        depressed_share=None if hidden else float(clips.depressed[rows].mean()),
+        depressed_share=None if hidden else float(clips.strata[rows].mean()),
         largest_share=float(shares[0]),
         top_tenth_share=float(shares[: max(1, round(len(people) / 10))].sum()),
     )

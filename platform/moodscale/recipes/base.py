@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -70,6 +70,20 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.unit_ids)
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Examples]) -> Examples:
+        """Several parts of one recipe's examples, one after the other."""
+        lengths = [part.lengths for part in parts if part.lengths is not None]
+        return cls(
+            table=pa.concat_tables([part.table for part in parts]),
+            unit_ids=tuple(one for part in parts for one in part.unit_ids),
+            persons=tuple(one for part in parts for one in part.persons),
+            strata=np.concatenate([part.strata for part in parts]),
+            num_strata=parts[0].num_strata,
+            weights=np.concatenate([part.weights for part in parts]),
+            lengths=np.concatenate(lengths) if len(lengths) == len(parts) else None,
+        )
 
     def __repr__(self) -> str:
         return f"Examples({len(self)} units of {len(set(self.persons))} people)"
@@ -149,6 +163,9 @@ class Recipe(Protocol):
 
 class RecipeConfig(Component):
     """A recipe's settings; ``build`` makes the recipe."""
+
+    best_by: ClassVar[str] = "participant_auc"
+    """Validation metric that names the best checkpoint where ``train.checkpoints.metric`` does not."""
 
     def build(self) -> Recipe:
         raise NotImplementedError

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 MANIFEST = "checkpoint.json"
 PREFIX = "step-"
 
+LOWER_IS_BETTER = frozenset({"loss", "mae", "rmse"})
+"""Validation metrics of which the least is the best; of all others the greatest is."""
+
 FileFacts = Mapping[str, Mapping[str, Any]]
 """Hash and length of each file of a checkpoint, by its relative path."""
 
@@ -176,7 +179,8 @@ class CheckpointStore:
     def _best_path(self) -> Place | None:
         def rank(checkpoint: Checkpoint) -> tuple[float, float]:
             loss = checkpoint.metrics.get("loss", 0.0)
-            return (loss if self.metric == "loss" else -checkpoint.metrics[self.metric], loss)
+            value = checkpoint.metrics[self.metric]
+            return (value if self.metric in LOWER_IS_BETTER else -value, loss)
 
         scored = self._readable(self.metric)
         return min(scored, key=rank).path if scored else None

@@ -29,18 +29,20 @@ class PhaseConfig(Config):
 
 
 class SamplingConfig(Config):
-    """Which clips an epoch shows, planned from the manifest. The settings combine."""
+    """Which examples an epoch shows, planned from the manifest. The settings combine."""
 
     class_balanced: bool = False
-    """Both classes equally often."""
+    """All classes (depressed or not; severity bands) equally often."""
     speaker_balanced: bool = False
     """Every person (within a class, where classes are balanced) equally often."""
     max_clips_per_speaker: int | None = Field(None, ge=1)
     """A fresh draw of at most so many clips a person each epoch (2,481 of the paper's 9,044 clips is k ≈ 14)."""
+    length_buckets: int | None = Field(None, ge=2)
+    """Sort examples by length within pools of so many effective batches: less padding, order still random beyond."""
 
 
 class ClassWeighting(Config):
-    """Weights in the loss by class; they average to one over the training clips."""
+    """Weights in the loss by class; they average to one over the training examples."""
 
     scheme: Literal["none", "inverse_frequency", "effective_number"] = "none"
     beta: float = Field(0.999, gt=0, lt=1)
@@ -71,10 +73,21 @@ class CheckpointConfig(Config):
     """The most work a crash can lose."""
     keep: int = Field(2, ge=1)
     """Latest checkpoints kept; the best one is kept beside them."""
-    metric: Literal[
-        "participant_auc", "participant_balanced_accuracy", "clip_auc", "clip_average_precision", "loss"
-    ] = "participant_auc"
-    """Validation metric that names the best checkpoint (``loss``: the lower the better)."""
+    metric: (
+        Literal[
+            "participant_auc",
+            "participant_balanced_accuracy",
+            "clip_auc",
+            "clip_average_precision",
+            "pearson_r",
+            "mae",
+            "rmse",
+            "loss",
+        ]
+        | None
+    ) = None
+    """Validation metric that names the best checkpoint (of ``mae``, ``rmse`` and ``loss`` the lower the better); by
+    default the recipe's own."""
 
 
 class TrainConfig(Config):
@@ -89,7 +102,7 @@ class TrainConfig(Config):
     data_cpus: float = Field(2.0, gt=0)
     """CPUs kept for decoding beside the workers: training that takes every CPU starves its own data for ever."""
     effective_batch: int = Field(8, ge=1)
-    """Clips an optimizer step, whatever the number of workers and the micro-batch."""
+    """Examples an optimizer step, whatever the number of workers and the micro-batch."""
     micro_batch: int = Field(1, ge=1)
     engine: EngineConfig = EngineConfig()
     sampling: SamplingConfig = SamplingConfig()

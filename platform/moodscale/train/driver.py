@@ -22,7 +22,8 @@ from upath import UPath
 from moodscale.config import Config, ConfigError, by_kind, validate
 from moodscale.models.lora import ADAPTER_FILE
 from moodscale.prepare.manifest import Manifest
-from moodscale.recipes.base import RecipeConfig
+from moodscale.recipes.base import Examples, Recipe, RecipeConfig
+from moodscale.schema import Split
 from moodscale.storage import Place, is_local, location, write_bytes
 from moodscale.tracking.base import RunSpec, RunStatus, Tracker
 from moodscale.tracking.journal import JournalView
@@ -31,6 +32,7 @@ from moodscale.train import checkpoint
 from moodscale.train.cluster import connect
 from moodscale.train.config import OptimConfig, TrainConfig
 from moodscale.train.failures import TrainingFailedError, describe
+from moodscale.train.labels import open_labels
 from moodscale.train.lock import alone
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ class TrainJob(Config):
     recipe: Annotated[SerializeAsAny[RecipeConfig], by_kind("moodscale.recipes", RecipeConfig)]
     optim: OptimConfig
     train: TrainConfig
+    labels: str | None = None
+    """A table of labels (``train/labels.py``) to train on instead of the manifest's own; nobody else is trained on."""
 
     @property
     def directory(self) -> UPath:
@@ -57,7 +61,8 @@ class TrainJob(Config):
 
     def store(self) -> checkpoint.CheckpointStore:
         settings = self.train.checkpoints
-        return checkpoint.checkpoint_store(self.directory / CHECKPOINTS, settings.keep, settings.metric)
+        metric = settings.metric or self.recipe.best_by
+        return checkpoint.checkpoint_store(self.directory / CHECKPOINTS, settings.keep, metric)
 
     def is_finished(self) -> bool:
         newest = self.store().latest()
@@ -94,8 +99,9 @@ def train(job: TrainJob, tracker: Tracker, spec: RunSpec) -> TrainSummary:
 def _train(job: TrainJob, tracker: Tracker, spec: RunSpec) -> TrainSummary:
     manifest = Manifest.open(job.manifest)
     manifest.check_people_disjoint()
+    labels = None if job.labels is None else open_labels(location(job.labels), manifest)
     already = job.is_finished()
-    _claim_directory(job, manifest.hash)
+    _claim_directory(job, manifest.hash, None if labels is None else labels.hash)
     state = tracker.find(spec.run_key) if already else None
     if state is not None and state.status is RunStatus.FINISHED:
         logger.info("run %s is finished; nothing to do", job.name)
@@ -136,10 +142,12 @@ def _summary(job: TrainJob, run_id: str, already: bool) -> TrainSummary:
     )
 
 
-def _claim_directory(job: TrainJob, manifest_hash: str) -> None:
+def _claim_directory(job: TrainJob, manifest_hash: str, labels_hash: str | None = None) -> None:
     """A run directory holds one configuration; another one under the same name is refused with what differs."""
     path = job.directory / JOB_FILE
-    content = {"job": _identity(job), "manifest": manifest_hash}
+    content: dict[str, Any] = {"job": _identity(job), "manifest": manifest_hash}
+    if labels_hash is not None:
+        content["labels"] = labels_hash
     try:
         before = json.loads(path.read_text())
     except FileNotFoundError:  # and not is_file(), which takes storage that does not answer for an empty one
@@ -156,7 +164,7 @@ def _claim_directory(job: TrainJob, manifest_hash: str) -> None:
 def _identity(job: TrainJob) -> dict[str, Any]:
     """What must not change under a run. Workers, retries and paths may: results do not depend on them."""
     content = job.to_json()
-    for key in ("run_dir", "manifest"):
+    for key in ("run_dir", "manifest", "labels"):
         content.pop(key)
     for key in ("num_workers", "use_gpu", "cpus_per_worker", "data_cpus", "micro_batch", "max_failures", "log_every_s"):
         content["train"].pop(key)
@@ -264,6 +272,15 @@ def _ray_storage(directory: Place) -> dict[str, Any]:
     return {"storage_path": directory.path, "storage_filesystem": PyFileSystem(FSSpecHandler(directory.fs))}
 
 
+def training_examples(job: TrainJob, recipe: Recipe, manifest: Manifest) -> Examples:
+    """What a job trains on: the training split's own labels, or those of the job's table."""
+    if job.labels is None:
+        return recipe.examples(manifest, Split.TRAIN)
+    labels = open_labels(location(job.labels), manifest).for_training()
+    parts = [recipe.examples(manifest, split, labels=labels) for split in (Split.TRAIN, None)]
+    return Examples.concatenated([part for part in parts if len(part)] or parts[:1])
+
+
 def worker_main(config: dict[str, Any]) -> None:
     """One rank: build, resume, run."""
     import ray.train
@@ -273,7 +290,7 @@ def worker_main(config: dict[str, Any]) -> None:
     from moodscale.tracking.journal import open_journal
     from moodscale.train import loop
     from moodscale.train.engine import DTYPES, Engine
-    from moodscale.train.stream import ClipLoader, RayStream
+    from moodscale.train.stream import RayStream
 
     job = validate(TrainJob, config, source="train_loop_config")
     context = ray.train.get_context()
@@ -285,7 +302,7 @@ def worker_main(config: dict[str, Any]) -> None:
     model = recipe.build_model(DTYPES[job.train.engine.precision], job.train.engine.gradient_checkpointing)
     cache = str(manifest.path / "features" / job.recipe.fingerprint()) if job.train.cache_features else None
     stream = RayStream(
-        ClipLoader(manifest.roots, recipe.features(), cache),
+        recipe.loader(manifest, cache),
         cpus=job.train.data_cpus / job.train.num_workers,
         prefetch_batches=job.train.prefetch_batches,
     )
@@ -301,8 +318,8 @@ def worker_main(config: dict[str, Any]) -> None:
             train=job.train,
             optim=job.optim,
             seed=job.seed,
-            train_clips=manifest.clips("train"),
-            validation_clips=manifest.clips("validation"),
+            train_examples=training_examples(job, recipe, manifest),
+            validation_examples=recipe.examples(manifest, Split.VALIDATION),
             stream=stream,
             store=store,
             recorder=recorder,

@@ -151,7 +151,10 @@ class Engine:
         moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         if self.train_config.engine.precision != "fp32":
             dtype = DTYPES[self.train_config.engine.precision]
-            moved = {n: t.to(dtype) if t.is_floating_point() else t for n, t in moved.items()}
+            moved = {
+                name: tensor.to(dtype) if tensor.is_floating_point() and not name.startswith("targets") else tensor
+                for name, tensor in moved.items()
+            }
         return moved
 
     @contextmanager

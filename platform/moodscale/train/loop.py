@@ -16,21 +16,20 @@ import pyarrow as pa
 import torch
 import torch.distributed as dist
 
-from moodscale.evaluate.selection import selection_metrics
-from moodscale.recipes.base import Batch, Recipe, Row
+from moodscale.recipes.base import Batch, Examples, Recipe, Row
 from moodscale.train import sampling
 from moodscale.train.checkpoint import Checkpoint, CheckpointStore, Position, explain_write_error
 from moodscale.train.config import OptimConfig, PhaseConfig, TrainConfig
 from moodscale.train.engine import Engine
 from moodscale.train.predict import score_rows
 from moodscale.train.schedule import learning_rate
-from moodscale.train.stream import Stream
+from moodscale.train.stream import Stream, iterate_rows
 
 logger = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(RuntimeError):
-    """More steps than allowed had a loss that is not a number. Names the last batch's clips."""
+    """More steps than allowed had a loss that is not a number. Names the last batch's examples."""
 
 
 class Recorder(Protocol):
@@ -49,8 +48,8 @@ class Job:
     train: TrainConfig
     optim: OptimConfig
     seed: int
-    train_clips: pa.Table
-    validation_clips: pa.Table
+    train_examples: Examples
+    validation_examples: Examples
     stream: Stream
     store: CheckpointStore
     recorder: Recorder | None = None
@@ -75,25 +74,25 @@ def run(job: Job, engine: Engine) -> Position:
         NonFiniteLossError: see ``train.max_skipped_steps``.
         ValueError: an empty split, or a checkpoint of another plan.
     """
-    clips = sampling.ClipIndex(
-        np.array(job.train_clips["person"].to_pylist()),
-        job.train_clips["depressed"].to_numpy().astype(np.int8),
-    )
-    weights = sampling.class_weights(clips, job.train.class_weighting)
-    rows: list[Row] = job.train_clips.select(["clip_id", "depressed", "duration_s"]).to_pylist()
-    loop = _Loop(job, engine, clips, weights, rows)
-    return loop.run()
+    return _Loop(job, engine).run()
 
 
 class _Loop:
-    def __init__(
-        self, job: Job, engine: Engine, clips: sampling.ClipIndex, weights: tuple[float, float], rows: list[Row]
-    ) -> None:
-        self.job, self.engine, self.clips, self.weights, self.rows = job, engine, clips, weights, rows
-        self.epoch_steps = sampling.num_steps(
-            len(sampling.plan_epoch(clips, job.train.sampling, job.seed, 0)), job.train.effective_batch
+    def __init__(self, job: Job, engine: Engine) -> None:
+        self.job, self.engine = job, engine
+        examples = job.train_examples
+        self.index = sampling.ExampleIndex(
+            np.array(examples.persons), examples.strata, examples.num_strata, examples.lengths
         )
+        classes = np.array(sampling.class_weights(self.index, job.train.class_weighting))
+        self.num_targets = self._count_targets()
+        self.weights = (classes[examples.strata] * examples.weights).tolist()
+        self.epoch_steps = sampling.num_steps(len(self._plan(0)), job.train.effective_batch)
         self.total_steps = self.epoch_steps * sum(phase.epochs for phase in job.train.phases)
+
+    def _plan(self, epoch: int) -> sampling.Indices:
+        train = self.job.train
+        return sampling.plan_epoch(self.index, train.sampling, self.job.seed, epoch, train.effective_batch)
 
     def run(self) -> Position:
         state = self._resume()
@@ -144,14 +143,14 @@ class _Loop:
     def _run_epoch(self, state: _State, phase: PhaseConfig) -> None:
         job, position = self.job, state.position
         first_epoch = sum(p.epochs for p in job.train.phases[: position.phase])
-        plan = sampling.plan_epoch(self.clips, job.train.sampling, job.seed, first_epoch + position.epoch)
+        plan = self._plan(first_epoch + position.epoch)
         steps = sampling.num_steps(len(plan), job.train.effective_batch)
         assert steps == self.epoch_steps, "an epoch's length must not depend on its draw"
-        features = self._stream(plan, position.step_in_epoch)
+        rows, features = self._stream(plan, position.step_in_epoch)
         for step_in_epoch in range(position.step_in_epoch, steps):
             phase_step = position.epoch * steps + step_in_epoch
             lr = learning_rate(phase, job.optim, phase_step, phase.epochs * steps)
-            self._train_step(state, plan, step_in_epoch, features, lr)
+            self._train_step(state, plan, step_in_epoch, rows, features, lr)
             if state.position.step % job.train.checkpoints.every_steps == 0 and step_in_epoch + 1 < steps:
                 self._checkpoint(state)
         next(features, None)  # lets the stream close its data stage
@@ -161,15 +160,16 @@ class _Loop:
         if state.position.epoch < phase.epochs:
             self._checkpoint(state)
 
-    def _stream(self, plan: sampling.Indices, first_step: int) -> Iterator[Any]:
-        """This rank's features from ``first_step`` to the epoch's end."""
+    def _stream(self, plan: sampling.Indices, first_step: int) -> tuple[Iterator[Row], Iterator[Any]]:
+        """This rank's rows from ``first_step`` to the epoch's end, and their features."""
         wanted = [
             index
             for step in range(first_step, self.epoch_steps)
             for micro in self._micro_batches(self._batch_of(plan, step))
             for index, _ in micro
         ]
-        return self.job.stream.features(self.job.train_clips.take(wanted))
+        table = self.job.train_examples.table.take(wanted)
+        return iterate_rows(table), self.job.stream.features(table)
 
     def _batch_of(self, plan: sampling.Indices, step: int) -> sampling.Indices:
         size = self.job.train.effective_batch
@@ -187,13 +187,19 @@ class _Loop:
         ]
 
     def _weighted(self, row: np.int64) -> tuple[int, float]:
-        return int(row), self.weights[int(self.clips.depressed[row])]
+        return int(row), self.weights[int(row)]
 
     def _train_step(
-        self, state: _State, plan: sampling.Indices, step_in_epoch: int, features: Iterator[Any], lr: float
+        self,
+        state: _State,
+        plan: sampling.Indices,
+        step_in_epoch: int,
+        rows: Iterator[Row],
+        features: Iterator[Any],
+        lr: float,
     ) -> None:
         batch = self._batch_of(plan, step_in_epoch)
-        loss = self._forward_backward(state.position.step, batch, features)
+        loss, padding = self._forward_backward(state.position.step, batch, rows, features)
         finite = math.isfinite(loss)
         norm = self.engine.step(lr, discard=not finite)
         skipped = state.position.skipped_steps
@@ -209,30 +215,43 @@ class _Loop:
             metrics["train/loss"] = loss
         if norm is not None and math.isfinite(norm):
             metrics["train/grad_norm"] = norm
+        if padding is not None:
+            metrics["train/padding_share"] = padding
         if self.job.recorder is not None:
             self.job.recorder.append(state.position.step, metrics)
         self.job.on_step(state.position.step, self.total_steps, metrics)
 
-    def _forward_backward(self, step: int, batch: sampling.Indices, features: Iterator[Any]) -> float:
-        """Gradients of one effective batch; returns its loss, equal on every rank.
+    def _forward_backward(
+        self, step: int, batch: sampling.Indices, rows: Iterator[Row], features: Iterator[Any]
+    ) -> tuple[float, float | None]:
+        """Gradients of one effective batch; returns its loss and its share of padding, equal on every rank.
 
-        The loss is the weighted mean over the scored tokens of the whole effective batch: its denominator follows
+        The loss is the weighted mean over the scored parts of the whole effective batch: its denominator follows
         from the plan, so no rank has to ask another and no split into micro-batches changes it.
         """
         recipe, engine = self.job.recipe, self.engine
-        denominator = sum(weight * recipe.num_targets(self.rows[row]) for row, weight in map(self._weighted, batch))
+        denominator = sum(weight * self.num_targets[row] for row, weight in map(self._weighted, batch))
         micro_batches = self._micro_batches(batch)
         # Dropout depends on (seed, step, rank) alone: a resumed run draws what an uninterrupted one would have.
         torch.manual_seed(hash((self.job.seed, step, engine.rank)) & 0x7FFF_FFFF_FFFF_FFFF)
-        total = torch.zeros((), dtype=torch.float64, device=engine.device)
+        sums = torch.zeros(3, dtype=torch.float64, device=engine.device)  # loss, valid positions, all positions
         for number, micro in enumerate(micro_batches):
-            inputs = recipe.collate([self.rows[index] for index, _ in micro], [next(features) for _ in micro])
-            weights_B = torch.tensor([weight for _, weight in micro])
-            total += self._accumulate(inputs, weights_B, denominator).double()
+            inputs = recipe.collate([next(rows) for _ in micro], [next(features) for _ in micro])
+            weights_B = torch.tensor([weight for _, weight in micro], dtype=torch.float32)
+            if (mask := inputs.get("attention_mask")) is not None:
+                sums[1:] += torch.tensor([float(mask.sum()), float(mask.numel())], device=engine.device)
+            sums[0] += self._accumulate(inputs, weights_B, denominator).double()
             if number + 1 < len(micro_batches):
                 engine.advance()
-        dist.all_reduce(total)
-        return float(total)
+        dist.all_reduce(sums)
+        loss, valid, positions = sums.tolist()
+        return loss, 1 - valid / positions if positions else None
+
+    def _count_targets(self) -> list[int]:
+        """Scored parts of every example. What is nested (windows, turns) is heavy, and says nothing of it."""
+        table = self.job.train_examples.table
+        plain = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+        return [self.job.recipe.num_targets(row) for row in iterate_rows(table.select(plain))]
 
     def _accumulate(self, inputs: Batch, weights_B: torch.Tensor, denominator: float) -> torch.Tensor:
         try:
@@ -244,21 +263,21 @@ class _Loop:
             ) from error
 
     def _report_skip(self, batch: sampling.Indices, skipped: int) -> None:
-        ids = [str(self.rows[int(index)]["clip_id"]) for index in batch]
-        logger.error("loss is not finite: step skipped on all ranks (%d so far); clips %s", skipped, ", ".join(ids))
+        ids = [self.job.train_examples.unit_ids[int(index)] for index in batch]
+        logger.error("loss is not finite: step skipped on all ranks (%d so far); examples %s", skipped, ", ".join(ids))
         if skipped > self.job.train.max_skipped_steps:
             raise NonFiniteLossError(
                 f"{skipped} steps had a non-finite loss, train.max_skipped_steps={self.job.train.max_skipped_steps}; "
-                f"the last with clips {', '.join(ids)}. Lower optim.lr, or use bf16 or fp32 instead of fp16"
+                f"the last with examples {', '.join(ids)}. Lower optim.lr, or use bf16 or fp32 instead of fp16"
             )
 
     def _validate(self, state: _State) -> None:
         job = self.job
-        if len(job.validation_clips) == 0:
+        if len(job.validation_examples) == 0:
             return
         with self.engine.predicting():
-            table = score_rows(job.recipe, self.engine, job.validation_clips, job.stream, job.train.eval_batch)
-        metrics = selection_metrics(table)
+            table = score_rows(job.recipe, self.engine, job.validation_examples, job.stream, job.train.eval_batch)
+        metrics = job.recipe.selection(table)
         state.metrics = metrics
         named = {f"validation/{name}": value for name, value in metrics.items()}
         if job.recorder is not None:

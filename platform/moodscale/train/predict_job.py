@@ -8,7 +8,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
@@ -17,14 +16,15 @@ from moodscale.config import validate
 from moodscale.models.lora import ADAPTER_FILE, apply_adapter, load_adapter
 from moodscale.prepare.manifest import Manifest
 from moodscale.ray_runtime import keep_quiet
-from moodscale.recipes.base import Score
+from moodscale.recipes.base import Examples, Score
 from moodscale.schema import Split
 from moodscale.storage import Place, display, location, write_table
+from moodscale.train.checkpoint import Checkpoint
 from moodscale.train.cluster import connect
 from moodscale.train.driver import TrainJob
 from moodscale.train.engine import DTYPES
-from moodscale.train.predict import prediction_table
-from moodscale.train.stream import ClipLoader, decode_block
+from moodscale.train.predict import in_order_of_length, prediction_table
+from moodscale.train.stream import decode_block, unpack_block
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ PREDICTIONS = "predictions.parquet"
 DEFAULT_SPLITS = (Split.VALIDATION, Split.TEST)
 
 
-class ClipScorer:
+class Scorer:
     """An actor that holds the model; features in, scores out."""
 
     def __init__(self, job: dict[str, Any], adapter: str) -> None:
@@ -49,13 +49,9 @@ class ClipScorer:
         self.model.to(self.device).eval()
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        features = [
-            np.frombuffer(data.as_buffer(), dtype=np.float32).reshape(shape)
-            for shape, data in zip(block["shape"].to_pylist(), block["features"], strict=True)
-        ]
         batch = {
             name: tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype)
-            for name, tensor in self.recipe.collate_prompts(features).items()
+            for name, tensor in self.recipe.collate_prompts(unpack_block(block)).items()
         }
         scores = self.recipe.predict(self.model, batch)
         return pa.table(
@@ -64,6 +60,7 @@ class ClipScorer:
                 "score": pa.array([score.score for score in scores], pa.float64()),
                 "score_normalised": pa.array([score.score_normalised for score in scores], pa.float64()),
                 "answer": pa.array([score.answer for score in scores], pa.string()),
+                "items": pa.array([score.items for score in scores], pa.list_(pa.float64())),
             }
         )
 
@@ -82,9 +79,7 @@ def predict(job: TrainJob, splits: Sequence[Split] = DEFAULT_SPLITS) -> UPath:
     Raises:
         ValueError: there is no checkpoint yet, or the manifest has one person in two splits.
     """
-    best = job.store().best() or job.store().latest()
-    if best is None:
-        raise ValueError(f"{job.run_dir} has no checkpoint; run `moodscale train` first")
+    best = best_checkpoint(job)
     manifest = Manifest.open(job.manifest)
     manifest.check_people_disjoint()
     version = model_version(job.name, best.path)
@@ -93,12 +88,25 @@ def predict(job: TrainJob, splits: Sequence[Split] = DEFAULT_SPLITS) -> UPath:
     if path.is_file() and _made_from(path) == made_from:
         logger.info("%s already holds the scores of %s", display(path), version)
         return path
-    clips = pa.concat_tables([manifest.clips(split, reader="predict") for split in splits])
-    scores = _score(job, clips, manifest, str(best.path / ADAPTER_FILE))
-    table = prediction_table(clips.to_pylist(), scores, version)
+    recipe = job.recipe.build()
+    examples = Examples.concatenated([recipe.examples(manifest, split, reader="predict") for split in splits])
+    scores = score_examples(job, examples, manifest)
+    table = prediction_table(recipe, examples.table.to_pylist(), scores, version)
     write_table(path, table.replace_schema_metadata({"moodscale": json.dumps(made_from)}))
-    logger.info("scored %d clips with %s", len(table), version)
+    logger.info("scored %d %ss with %s", len(examples), recipe.unit, version)
     return path
+
+
+def best_checkpoint(job: TrainJob) -> Checkpoint:
+    """The checkpoint that a job's predictions come from.
+
+    Raises:
+        ValueError: there is none yet.
+    """
+    best = job.store().best() or job.store().latest()
+    if best is None:
+        raise ValueError(f"{job.run_dir} has no checkpoint; run `moodscale train` first")
+    return best
 
 
 def _made_from(path: UPath) -> Any:
@@ -107,23 +115,26 @@ def _made_from(path: UPath) -> Any:
     return json.loads(metadata.get(b"moodscale", b"null"))
 
 
-def _score(job: TrainJob, clips: pa.Table, manifest: Manifest, adapter: str) -> list[Score]:
+def score_examples(job: TrainJob, examples: Examples, manifest: Manifest) -> list[Score]:
+    """Score any examples, labelled or not, with the best checkpoint; one score each, in their order."""
     import ray.data
 
+    adapter = str(best_checkpoint(job).path / ADAPTER_FILE)
     connect(job.train)
     size = job.train.eval_batch
-    numbered = clips.append_column("position", pa.array(range(len(clips)), pa.int64()))
-    blocks = [numbered.slice(i, size) for i in range(0, len(clips), size)]
+    order = in_order_of_length(examples)
+    numbered = examples.table.take(order).append_column("position", pa.array(order, pa.int64()))
+    blocks = [numbered.slice(i, size) for i in range(0, len(numbered), size)]
     dataset = ray.data.from_arrow(blocks)
     keep_quiet(dataset.context)
     scored = dataset.map_batches(
         decode_block,
-        fn_kwargs={"loader": ClipLoader(manifest.roots, job.recipe.build().features())},
+        fn_kwargs={"loader": job.recipe.build().loader(manifest)},
         batch_format="pyarrow",
         batch_size=None,
         num_cpus=1,
     ).map_batches(
-        ClipScorer,
+        Scorer,
         fn_constructor_args=(job.to_json(), adapter),
         batch_format="pyarrow",
         batch_size=size,
@@ -133,8 +144,9 @@ def _score(job: TrainJob, clips: pa.Table, manifest: Manifest, adapter: str) -> 
     )
     found: dict[int, Score] = {}
     for row in scored.iter_rows():
-        assert row["position"] not in found, "a clip was scored twice"
-        found[row["position"]] = Score(row["score"], row["score_normalised"], row["answer"])
-    if found.keys() != set(range(len(clips))):
-        raise RuntimeError(f"{len(found)} of {len(clips)} clips came back scored; nothing was written")
-    return [found[position] for position in range(len(clips))]
+        assert row["position"] not in found, "an example was scored twice"
+        items = None if row["items"] is None else tuple(row["items"])
+        found[row["position"]] = Score(row["score"], row["score_normalised"], row["answer"], items)
+    if found.keys() != set(range(len(examples))):
+        raise RuntimeError(f"{len(found)} of {len(examples)} examples came back scored; nothing was written")
+    return [found[position] for position in range(len(examples))]

@@ -1,4 +1,4 @@
-"""Clips → features, off the training step: decoding and log-mel run ahead of the loop, in the order of its plan.
+"""Rows → features, off the training step: decoding, log-mel and tokenising run ahead of the loop, in its plan's order.
 
 ``LocalStream`` does it in threads of a plain process; ``RayStream`` hands it to Ray Data, whose tasks run on any node
 with a free CPU. Both read windows of files: no row ever carries a waveform.
@@ -6,27 +6,16 @@ with a free CPU. Both read windows of files: no row ever carries a waveform.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
-import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-from upath import UPath
 
-from moodscale.prepare.audio import read_clip
 from moodscale.ray_runtime import keep_quiet
-from moodscale.recipes.base import Features, Row
-from moodscale.schema import CorpusError
-from moodscale.storage import Place, is_local, local_path, location, writing
-
-Array = np.ndarray[Any, Any]
+from moodscale.recipes.base import Array, Loader, Row
 
 
 class Stream(Protocol):
@@ -35,63 +24,18 @@ class Stream(Protocol):
     def features(self, rows: pa.Table) -> Iterator[Array]: ...
 
 
-@dataclass(frozen=True)
-class ClipLoader:
-    """One clip's features: decoded, transformed, and kept on disk where a cache is named. Picklable."""
-
-    roots: Mapping[str, Place]
-    transform: Features
-    cache: str | None = None
-    """Directory or URI of cached features; fp16, so the first epoch rounds as the later ones do."""
-
-    def __call__(self, row: Row) -> Array:
-        if self.cache is None:
-            return self._computed(row)
-        path = self._cached_path(row)
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
-            cached: Array = np.load(io.BytesIO(stream.read()), allow_pickle=False)
-            return cached.astype(np.float32)
-        features = self._computed(row).astype(np.float16)
-        _keep(path, features)
-        return features.astype(np.float32)
-
-    def _computed(self, row: Row) -> Array:
-        waveform = read_clip(self.roots, row)
-        try:
-            return self.transform(waveform)
-        except CorpusError as error:
-            raise CorpusError(f"clip {row['clip_id']}: {error}") from None
-
-    def _cached_path(self, row: Row) -> UPath:
-        assert self.cache is not None
-        digest = hashlib.sha256(str(row["clip_id"]).encode()).hexdigest()
-        return location(self.cache) / digest[:2] / f"{digest}.npy"
-
-
-def _keep(path: UPath, features: Array) -> None:
-    if not is_local(path):
-        with writing(path) as stream:
-            np.save(stream, features, allow_pickle=False)
-        return
-    # Not through writing(): waiting for the disk with every clip costs more than a lost one, which is made again.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = local_path(path).with_suffix(f".{os.getpid()}.partial.npy")
-    np.save(partial, features, allow_pickle=False)
-    partial.replace(local_path(path))
-
-
 class LocalStream:
     """Threads in this process: decoding and FFT release the interpreter's lock."""
 
-    def __init__(self, loader: ClipLoader, prefetch: int = 8, num_threads: int = 2) -> None:
+    def __init__(self, loader: Loader, prefetch: int = 8, num_threads: int = 2) -> None:
         self.loader = loader
         self.prefetch = prefetch
         self.num_threads = num_threads
 
     def features(self, rows: pa.Table) -> Iterator[Array]:
-        with ThreadPoolExecutor(self.num_threads, thread_name_prefix="clips") as pool:
+        with ThreadPoolExecutor(self.num_threads, thread_name_prefix="features") as pool:
             pending: deque[Future[Array]] = deque()
-            for row in _rows(rows):
+            for row in iterate_rows(rows):
                 pending.append(pool.submit(self.loader, row))
                 if len(pending) >= self.prefetch:
                     yield pending.popleft().result()
@@ -106,10 +50,10 @@ class RayStream:
     log-mel) give about twice the throughput of eight.
     """
 
-    def __init__(self, loader: ClipLoader, cpus: float, clips_per_task: int = 32, prefetch_batches: int = 4) -> None:
+    def __init__(self, loader: Loader, cpus: float, rows_per_task: int = 32, prefetch_batches: int = 4) -> None:
         self.loader = loader
         self.cpus = cpus
-        self.clips_per_task = clips_per_task
+        self.rows_per_task = rows_per_task
         self.prefetch_batches = prefetch_batches
 
     def features(self, rows: pa.Table) -> Iterator[Array]:
@@ -118,7 +62,7 @@ class RayStream:
         if len(rows) == 0:
             return
         numbered = rows.append_column("position", pa.array(range(len(rows)), pa.int64()))
-        blocks = [numbered.slice(i, self.clips_per_task) for i in range(0, len(rows), self.clips_per_task)]
+        blocks = [numbered.slice(i, self.rows_per_task) for i in range(0, len(rows), self.rows_per_task)]
         dataset = ray.data.from_arrow(blocks)
         options = dataset.context.execution_options
         options.preserve_order = True
@@ -137,32 +81,42 @@ class RayStream:
         for block in decoded.iter_batches(
             batch_size=None, batch_format="pyarrow", prefetch_batches=self.prefetch_batches
         ):
-            for position, rank, data in zip(
-                block["position"].to_pylist(), block["shape"].to_pylist(), block["features"], strict=True
-            ):
+            for position, array in zip(block["position"].to_pylist(), unpack_block(block), strict=True):
                 if position != expected:
-                    raise RuntimeError(f"clip {position} arrived where {expected} was due: order was lost")
+                    raise RuntimeError(f"row {position} arrived where {expected} was due: order was lost")
                 expected += 1
-                yield np.frombuffer(data.as_buffer(), dtype=np.float32).reshape(rank)
+                yield array
         if expected != len(rows):
-            raise RuntimeError(f"the data stage gave {expected} of {len(rows)} clips")
+            raise RuntimeError(f"the data stage gave {expected} of {len(rows)} rows")
 
 
-def decode_block(block: pa.Table, loader: ClipLoader) -> pa.Table:
-    """A block of numbered clip rows → their positions, feature shapes and features (fp32 bytes)."""
+def decode_block(block: pa.Table, loader: Loader) -> pa.Table:
+    """A block of numbered rows → their positions, and their features as type, shape and bytes."""
     import torch
 
     torch.set_num_threads(1)  # one task, one CPU; also keeps the FFT's bits independent of the machine's load
-    arrays = [np.ascontiguousarray(loader(row), dtype=np.float32) for row in _rows(block)]
+    arrays = [np.ascontiguousarray(loader(row)) for row in iterate_rows(block)]
     return pa.table(
         {
             "position": block["position"],
+            "dtype": pa.array([array.dtype.str for array in arrays], pa.string()),
             "shape": pa.array([list(array.shape) for array in arrays], pa.list_(pa.int32())),
             "features": pa.array([array.tobytes() for array in arrays], pa.large_binary()),
         }
     )
 
 
-def _rows(table: pa.Table) -> Iterator[Row]:
+def unpack_block(block: pa.Table) -> list[Array]:
+    """The arrays of :func:`decode_block`, without a copy."""
+    return [
+        np.frombuffer(data.as_buffer(), dtype=np.dtype(dtype)).reshape(shape)
+        for dtype, shape, data in zip(
+            block["dtype"].to_pylist(), block["shape"].to_pylist(), block["features"], strict=True
+        )
+    ]
+
+
+def iterate_rows(table: pa.Table) -> Iterator[Row]:
+    """A table's rows as plain Python values, a few at a time."""
     for batch in table.to_batches(max_chunksize=64):
         yield from batch.to_pylist()

@@ -96,7 +96,7 @@ class World:
         cache = self.manifest / "features" / "abcd"
         for split in Split:
             for clip in self.opened.clips(split).to_pylist():
-                from moodscale.train.stream import ClipLoader
+                from moodscale.recipes.clips import ClipLoader
 
                 path = ClipLoader({}, lambda waveform: waveform, str(cache))._cached_path(clip)
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moodscale.train.config import ClassWeighting, SamplingConfig
-from moodscale.train.sampling import ClipIndex, class_weights, num_steps, plan_epoch, rank_slice
+from moodscale.train.sampling import ExampleIndex, class_weights, num_steps, plan_epoch, rank_slice
 
 NATURAL = SamplingConfig()
 BY_CLASS = SamplingConfig(class_balanced=True)
@@ -18,22 +18,22 @@ BY_SPEAKER = SamplingConfig(speaker_balanced=True)
 BY_BOTH = SamplingConfig(class_balanced=True, speaker_balanced=True)
 
 
-def clips(**people: int) -> ClipIndex:
+def clips(**people: int) -> ExampleIndex:
     """``clips(a=3, D_b=5)``: a has three clips, b five and is depressed; the rows of people alternate."""
     rows = [(name, name.startswith("D_")) for name, count in people.items() for _ in range(count)]
     order = np.random.default_rng(0).permutation(len(rows))
-    return ClipIndex(np.array([rows[i][0] for i in order]), np.array([rows[i][1] for i in order], dtype=np.int8))
+    return ExampleIndex(np.array([rows[i][0] for i in order]), np.array([rows[i][1] for i in order], dtype=np.int8))
 
 
 UNEVEN = clips(a=10, b=30, c=20, D_x=4, D_y=16)
 
 
-def shown_by_person(index: ClipIndex, plan: np.ndarray) -> Counter[str]:
+def shown_by_person(index: ExampleIndex, plan: np.ndarray) -> Counter[str]:
     return Counter(index.persons[plan].tolist())
 
 
-def shown_depressed(index: ClipIndex, plan: np.ndarray) -> int:
-    return int(index.depressed[plan].sum())
+def shown_depressed(index: ExampleIndex, plan: np.ndarray) -> int:
+    return int(index.strata[plan].sum())
 
 
 def test_natural_sampling_shows_each_clip_once() -> None:
@@ -114,13 +114,13 @@ def test_a_plan_follows_from_seed_and_epoch_alone(sampling: SamplingConfig) -> N
 
 def test_the_order_does_not_group_people_or_classes() -> None:
     plan = plan_epoch(UNEVEN, BY_CLASS, seed=0, epoch=0)
-    labels = UNEVEN.depressed[plan]
+    labels = UNEVEN.strata[plan]
     changes = int((labels[1:] != labels[:-1]).sum())
     assert 25 <= changes <= 55, "40 of each in random order change about 40 times"
 
 
 def test_an_empty_split_says_where_to_look() -> None:
-    with pytest.raises(ValueError, match="no clips; look at the manifest's summary"):
+    with pytest.raises(ValueError, match="no examples; look at the manifest's summary"):
         plan_epoch(clips(), NATURAL, seed=0, epoch=0)
 
 
@@ -170,7 +170,7 @@ def test_no_weighting_weighs_nothing() -> None:
 @pytest.mark.parametrize("scheme", ["inverse_frequency", "effective_number"])
 def test_class_weights_average_to_one_over_the_clips(scheme: str) -> None:
     weights = class_weights(UNEVEN, ClassWeighting.model_validate({"scheme": scheme}))
-    per_clip = np.take(weights, UNEVEN.depressed)
+    per_clip = np.take(weights, UNEVEN.strata)
     assert per_clip.mean() == pytest.approx(1.0)
     assert weights[1] > weights[0], "the rarer class weighs more"
 
@@ -205,3 +205,49 @@ def test_ranks_share_a_batch_without_gap_or_overlap(
 @pytest.mark.parametrize(("rows", "steps"), [(1, 1), (8, 1), (9, 2), (16, 2), (7244, 906)])
 def test_the_last_short_step_counts(rows: int, steps: int) -> None:
     assert num_steps(rows, 8) == steps
+
+
+LONG_AND_SHORT = ExampleIndex(
+    np.array([f"p{number}" for number in range(103)]),
+    np.zeros(103, dtype=np.int8),
+    lengths=np.random.default_rng(1).lognormal(5, 1, 103),
+)
+BUCKETED = SamplingConfig(length_buckets=8)
+
+
+def spread(plan: np.ndarray) -> float:
+    """Mean ratio of a batch's padded size to what it holds."""
+    lengths = LONG_AND_SHORT.lengths
+    assert lengths is not None
+    batches = [lengths[plan[i : i + 8]] for i in range(0, len(plan), 8)]
+    return sum(float(batch.max() * len(batch)) for batch in batches) / float(lengths.sum())
+
+
+def test_length_buckets_show_everybody_once_with_less_padding_and_a_short_batch_last() -> None:
+    plain = plan_epoch(LONG_AND_SHORT, NATURAL, seed=0, epoch=0, effective_batch=8)
+    plan = plan_epoch(LONG_AND_SHORT, BUCKETED, seed=0, epoch=0, effective_batch=8)
+    assert sorted(plan) == list(range(103))
+    assert spread(plan) < 0.6 * spread(plain)
+    assert not np.array_equal(plan, plan_epoch(LONG_AND_SHORT, BUCKETED, seed=0, epoch=1, effective_batch=8))
+    longest = [float(LONG_AND_SHORT.lengths[plan[i : i + 8]].max()) for i in range(0, 96, 8)]  # type: ignore[index]
+    assert longest != sorted(longest), "batches come in random order"
+
+
+def test_length_buckets_balance_as_they_would_without() -> None:
+    index = ExampleIndex(UNEVEN.persons, UNEVEN.strata, lengths=np.arange(len(UNEVEN)))
+    plan = plan_epoch(index, SamplingConfig(class_balanced=True, length_buckets=4), seed=0, epoch=0, effective_batch=8)
+    assert shown_by_person(index, plan) == shown_by_person(UNEVEN, plan_epoch(UNEVEN, BY_CLASS, seed=0, epoch=0))
+
+
+def test_classes_of_a_person_with_two_questionnaires_are_balanced_one_by_one() -> None:
+    index = ExampleIndex(np.array(["a", "a", "b", "c"]), np.array([0, 4, 4, 4]), num_strata=5)
+    plan = plan_epoch(index, SamplingConfig(class_balanced=True), seed=0, epoch=0)
+    assert np.bincount(index.strata[plan], minlength=5).tolist() == [2, 0, 0, 0, 2]
+
+
+def test_weights_of_five_bands_average_to_one_and_an_empty_band_does_no_harm() -> None:
+    index = ExampleIndex(np.arange(6).astype(str), np.array([0, 0, 0, 1, 1, 3]), num_strata=5)
+    weights = np.array(class_weights(index, ClassWeighting(scheme="inverse_frequency")))
+    assert weights[index.strata].mean() == pytest.approx(1)
+    assert weights[0] * 3 == pytest.approx(weights[1] * 2) == pytest.approx(weights[3])
+    assert weights[2] == weights[4] == 1

@@ -13,8 +13,9 @@ import pytest
 import soundfile
 from upath import UPath
 
+from moodscale.recipes.clips import ClipLoader
 from moodscale.schema import CLIP_SCHEMA, CorpusError
-from moodscale.train.stream import ClipLoader, LocalStream, decode_block
+from moodscale.train.stream import LocalStream, decode_block, unpack_block
 from tiny import clip_table, recipe_config
 
 RATE_HZ = 16_000
@@ -168,8 +169,16 @@ def test_a_block_decodes_to_the_same_features_with_their_positions(roots: dict[s
     rows = table(3)
     block = decode_block(rows.append_column("position", pa.array([7, 8, 9], pa.int64())), loader)
     assert block["position"].to_pylist() == [7, 8, 9]
-    for row, shape, data in zip(rows.to_pylist(), block["shape"].to_pylist(), block["features"], strict=True):
-        np.testing.assert_array_equal(np.frombuffer(data.as_buffer(), np.float32).reshape(shape), loader(row))
+    for row, array in zip(rows.to_pylist(), unpack_block(block), strict=True):
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, loader(row))
+
+
+def test_a_block_of_token_ids_keeps_its_type() -> None:
+    numbered = pa.table({"position": [4], "ids": [[101, 7, 102]]})
+    [ids] = unpack_block(decode_block(numbered, lambda row: np.array(row["ids"], np.int32)))
+    assert ids.dtype == np.int32
+    assert ids.tolist() == [101, 7, 102]
 
 
 def test_a_loader_travels_to_data_workers(roots: dict[str, Path]) -> None:

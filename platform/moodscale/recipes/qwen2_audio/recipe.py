@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import nn
 from transformers import DynamicCache, Qwen2AudioProcessor
 
 from moodscale.config import ConfigError
+from moodscale.evaluate.selection import selection_metrics
 from moodscale.models import qwen2_audio as architecture
 from moodscale.models.cost import CostModel, qwen2_audio_cost
 from moodscale.models.log_mel import HALO_FRAMES, HOP_SAMPLES, MAX_FRAMES, SAMPLE_RATE_HZ, ClipLogMel, pad_with_silence
@@ -24,8 +26,11 @@ from moodscale.models.lora import attach
 from moodscale.models.processor import load_processor, special_token_ids
 from moodscale.models.qwen2_audio_sizes import num_audio_tokens
 from moodscale.models.source import RANDOM
-from moodscale.recipes.base import Batch, Row, Score
+from moodscale.prepare.manifest import Manifest
+from moodscale.recipes.base import Batch, Examples, Row, Score
+from moodscale.recipes.clips import ClipLoader, clip_examples, clip_prediction
 from moodscale.recipes.qwen2_audio import Qwen2AudioRecipeConfig
+from moodscale.schema import Split
 
 IGNORED = -100
 DEPRESSED, NOT_DEPRESSED = 1, 0
@@ -59,6 +64,9 @@ class Qwen2AudioClassifier(nn.Module):
 class Qwen2AudioRecipe:
     """Implements :class:`moodscale.recipes.base.Recipe`."""
 
+    unit = "clip"
+    target = "depressed"
+
     def __init__(self, config: Qwen2AudioRecipeConfig) -> None:
         self.config = config
 
@@ -68,7 +76,21 @@ class Qwen2AudioRecipe:
         chat = ["system\n", "user\nAudio 1: ", "assistant\n"]
         return load_processor(self.config.model, self.config.sizes.num_mel_bins, texts + chat)
 
+    def examples(
+        self, manifest: Manifest, split: Split | str | None, reader: str = "", labels: pa.Table | None = None
+    ) -> Examples:
+        if split is None or labels is not None:
+            raise ConfigError(
+                "recipe.kind=qwen2_audio learns from the manifest's own labels and scores labelled people: pseudo-"
+                "labels need a recipe that reads transcripts, such as transcript_severity"
+            )
+        return clip_examples(manifest, split, reader)
+
+    def loader(self, manifest: Manifest, cache: str | None = None) -> ClipLoader:
+        return ClipLoader(manifest.roots, self.features(), cache)
+
     def features(self) -> ClipLogMel:
+        """Waveform → log-mel, as a registered model needs it too."""
         return ClipLogMel(self.processor.feature_extractor)
 
     def conversation(self, answer: str | None) -> list[dict[str, Any]]:
@@ -199,6 +221,12 @@ class Qwen2AudioRecipe:
         text = self.processor.tokenizer.decode(kept, skip_special_tokens=True).strip().strip('."').lower()
         negative, positive = (answer.lower() for answer in self.config.answers)
         return {negative: "not_depressed", positive: "depressed"}.get(text, "unparsable")
+
+    def predictions(self, row: Row, score: Score) -> list[dict[str, Any]]:
+        return [clip_prediction(row, score)]
+
+    def selection(self, table: pa.Table) -> dict[str, float]:
+        return selection_metrics(table)
 
     def cost(self) -> CostModel:
         """Arithmetic alone. Nothing is fetched for a hub id: a tokenizer of the prompt's own words counts tokens."""
