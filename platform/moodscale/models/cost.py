@@ -1,4 +1,4 @@
-"""What one clip costs to train on: floating point operations, and the memory that autograd keeps.
+"""What one example costs to train on: floating point operations, and the memory that autograd keeps.
 
 Pure arithmetic over an architecture's sizes; nothing is built or run. The tests hold the operations against
 PyTorch's own counter and the memory against what autograd really saves, on small models of the same classes.
@@ -75,22 +75,22 @@ class CostModel:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """A stretch of the network over one clip."""
 
     forward: float = 0.0
     backward: float = 0.0
     kept: Kept = Kept()
 
-    def __add__(self, other: _Part) -> _Part:
-        return _Part(self.forward + other.forward, self.backward + other.backward, self.kept + other.kept)
+    def __add__(self, other: Part) -> Part:
+        return Part(self.forward + other.forward, self.backward + other.backward, self.kept + other.kept)
 
-    def __mul__(self, factor: float) -> _Part:
-        return _Part(self.forward * factor, self.backward * factor, self.kept * factor)
+    def __mul__(self, factor: float) -> Part:
+        return Part(self.forward * factor, self.backward * factor, self.kept * factor)
 
 
 @dataclass(frozen=True)
-class _Mode:
+class Mode:
     """How attention runs: by a fused kernel or ``eager``; with a mask of padding or without."""
 
     fused: bool
@@ -98,13 +98,13 @@ class _Mode:
 
 
 @dataclass(frozen=True)
-class _Adapter:
+class Adapter:
     """LoRA on a linear: ``W x + (α/√r) B A dropout(x)``, ``A`` of ``[r, in]`` and ``B`` of ``[out, r]``."""
 
     r: int
     dropout: float
 
-    def linear(self, positions: int, width_in: int, width_out: int, input_has_grad: bool = True) -> _Part:
+    def linear(self, positions: int, width_in: int, width_out: int, input_has_grad: bool = True) -> Part:
         """Operations of a frozen linear and its adapter, and the adapter's inner ``[positions, r]`` that is kept.
 
         Where nothing before it is trained the input needs no gradient: the base weights and ``A`` spare theirs.
@@ -112,7 +112,7 @@ class _Adapter:
         base = 2.0 * positions * width_in * width_out
         down, up = 2.0 * positions * self.r * width_in, 2.0 * positions * self.r * width_out
         backward = base + 2 * down if input_has_grad else down
-        return _Part(base + down + up, backward + 2 * up, Kept(values=positions * self.r))
+        return Part(base + down + up, backward + 2 * up, Kept(values=positions * self.r))
 
     def input(self, numbers: float, readers: int = 1, elsewhere: bool = False, has_grad: bool = True) -> Kept:
         """What ``readers`` adapters keep of an input they share: for the gradient of each ``A``, its dropped copy.
@@ -125,7 +125,7 @@ class _Adapter:
         return Kept(values=readers * numbers, flags=readers * numbers if has_grad else 0.0)
 
 
-def _attention(positions: int, width: int, kv_width: int, heads: int, mode: _Mode, float_softmax: bool) -> _Part:
+def attention(positions: int, width: int, kv_width: int, heads: int, mode: Mode, float_softmax: bool) -> Part:
     """``softmax(q kᵀ) v``: two products forward, four backward.
 
     Fused kernels keep q, k, v, the output, one statistic a head and position, and the mask as numbers to be added,
@@ -140,10 +140,10 @@ def _attention(positions: int, width: int, kv_width: int, heads: int, mode: _Mod
     else:
         matrix = float(heads * positions**2)
         kept += Kept(values=matrix, floats=matrix if float_softmax else 0.0)
-    return _Part(scores, 2 * scores, kept)
+    return Part(scores, 2 * scores, kept)
 
 
-def _encoder_layer(sizes: Qwen2AudioSizes, adapter: _Adapter, positions: int, mode: _Mode, first: bool) -> _Part:
+def _encoder_layer(sizes: Qwen2AudioSizes, adapter: Adapter, positions: int, mode: Mode, first: bool) -> Part:
     """Pre-norm attention and GELU feed-forward, as in Whisper's encoder.
 
     Nothing before the first layer is trained, so its input needs no gradient, and its norm keeps nothing.
@@ -154,12 +154,12 @@ def _encoder_layer(sizes: Qwen2AudioSizes, adapter: _Adapter, positions: int, mo
     kept = norm + adapter.input(positions * ffn) + Kept(values=positions * ffn)  # before fc1, fc2's input, GELU's
     kept += adapter.input(hidden, readers=3, has_grad=has_grad) + adapter.input(hidden, elsewhere=mode.fused)
     kept += adapter.input(hidden) + (norm if has_grad else Kept())
-    part = _Part(kept=kept) + _attention(positions, width, width, sizes.audio_heads, mode, float_softmax=False)
+    part = Part(kept=kept) + attention(positions, width, width, sizes.audio_heads, mode, float_softmax=False)
     part += adapter.linear(positions, width, width, has_grad) * 3 + adapter.linear(positions, width, width)
     return part + adapter.linear(positions, width, ffn) + adapter.linear(positions, ffn, width)
 
 
-def _text_layer(sizes: Qwen2AudioSizes, adapter: _Adapter, positions: int, mode: _Mode) -> _Part:
+def _text_layer(sizes: Qwen2AudioSizes, adapter: Adapter, positions: int, mode: Mode) -> Part:
     """Qwen2's decoder layer: RMS norms (computed, and kept, in fp32), rotary attention, gated feed-forward."""
     width, ffn = sizes.text_width, sizes.text_ffn
     kv_width = width * sizes.text_kv_heads // sizes.text_heads
@@ -168,7 +168,7 @@ def _text_layer(sizes: Qwen2AudioSizes, adapter: _Adapter, positions: int, mode:
     kept += adapter.input(hidden, readers=3) + adapter.input(hidden, elsewhere=mode.fused)  # q, k, v; o
     # SiLU's input, and both factors of the gate's product; then gate and up, and down.
     kept += Kept(values=3 * inner) + adapter.input(hidden, readers=2) + adapter.input(inner)
-    part = _Part(kept=kept) + _attention(positions, width, kv_width, sizes.text_heads, mode, float_softmax=True)
+    part = Part(kept=kept) + attention(positions, width, kv_width, sizes.text_heads, mode, float_softmax=True)
     part += adapter.linear(positions, width, width) * 2 + adapter.linear(positions, width, kv_width) * 2
     return part + adapter.linear(positions, width, ffn) * 2 + adapter.linear(positions, ffn, width)
 
@@ -198,26 +198,26 @@ def qwen2_audio_cost(
         scored_tokens: positions the head runs on; all of them for a head that is not restricted.
         fused_attention: False for ``eager``, which keeps whole attention matrices.
     """
-    adapter = _Adapter(lora_r, lora_dropout)
+    adapter = Adapter(lora_r, lora_dropout)
     positions, sequence = num_encoder_positions(encoder_frames), audio_tokens + text_tokens
     pooled, width = positions // 2, sizes.audio_width
     convolved = encoder_frames if encoder_frames >= MAX_FRAMES else encoder_frames + HALO_FRAMES
-    mode = _Mode(fused_attention, masked=audio_tokens < pooled)
+    mode = Mode(fused_attention, masked=audio_tokens < pooled)
 
     first_convolution = 2.0 * 3 * convolved * sizes.num_mel_bins * width
     second_convolution = 2.0 * 3 * num_encoder_positions(convolved) * width**2
     # The pooling keeps its input, the norm after it too; the language model's last norm and the head's input.
-    between = adapter.linear(pooled, width, sizes.text_width) + _Part(
+    between = adapter.linear(pooled, width, sizes.text_width) + Part(
         forward=first_convolution + second_convolution,
         kept=Kept(values=(positions + pooled) * width, floats=2 * pooled) + adapter.input(pooled * width),
     )
-    head = adapter.linear(scored_tokens, sizes.text_width, sizes.vocab_size) + _Part(
+    head = adapter.linear(scored_tokens, sizes.text_width, sizes.vocab_size) + Part(
         kept=Kept(floats=sequence * (sizes.text_width + 1)) + adapter.input(scored_tokens * sizes.text_width)
     )
     outside = between + head
     first = _encoder_layer(sizes, adapter, positions, mode, first=True)
     encoder_layer = _encoder_layer(sizes, adapter, positions, mode, first=False)
-    text_layer = _text_layer(sizes, adapter, sequence, _Mode(fused_attention, masked=False))
+    text_layer = _text_layer(sizes, adapter, sequence, Mode(fused_attention, masked=False))
     blocks = first + encoder_layer * (sizes.audio_layers - 1) + text_layer * sizes.text_layers
     block = max(encoder_layer.kept, text_layer.kept, key=lambda kept: kept.num_bytes(2))
     inputs = Kept(values=positions * width * sizes.audio_layers + sequence * sizes.text_width * sizes.text_layers)

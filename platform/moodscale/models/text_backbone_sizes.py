@@ -21,19 +21,16 @@ BIDIRECTIONAL: frozenset[str] = frozenset({"bert"})
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "qwen3_5_text": (
-        r"layers\.\d+\.self_attn\.(q|k|v|o)_proj",
-        r"layers\.\d+\.linear_attn\.(in_proj_qkv|in_proj_z|in_proj_a|in_proj_b|out_proj)",
-        r"layers\.\d+\.mlp\.(gate|up|down)_proj",
+        r"layers\.\d+\.(self_attn\.(q|k|v|o)_proj|linear_attn\.(in_proj_(qkv|z|a|b)|out_proj)|mlp\.(gate|up|down)_proj)",
     ),
-    "llama": (r"layers\.\d+\.self_attn\.(q|k|v|o)_proj", r"layers\.\d+\.mlp\.(gate|up|down)_proj"),
+    "llama": (r"layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)",),
     "bert": (
-        r"encoder\.layer\.\d+\.attention\.self\.(query|key|value)",
-        r"encoder\.layer\.\d+\.attention\.output\.dense",
-        r"encoder\.layer\.\d+\.(intermediate|output)\.dense",
+        r"encoder\.layer\.\d+\.(attention\.(self\.(query|key|value)|output\.dense)|(intermediate|output)\.dense)",
     ),
 }
-"""Every linear of the layers: in three of four layers of Qwen3.5 those are the projections of its gated delta rule
-(keys, queries and values; output gate; decay and writing strength; output)."""
+"""Every linear of the layers, in one expression: which kinds of attention there are depends on the layers that are
+used. In three of four layers of Qwen3.5 they are the projections of its gated delta rule (queries, keys and values;
+the output's gate; decay and writing strength; the output)."""
 
 _DROPOUTS = ("attention_dropout", "attention_probs_dropout_prob", "hidden_dropout_prob")
 

@@ -72,6 +72,7 @@ class TranscriptSeverityRecipe:
 
     unit = "interview"
     target = "total"
+    best_by = "mae"
 
     def __init__(self, config: TranscriptSeverityRecipeConfig) -> None:
         self.config = config
@@ -143,6 +144,9 @@ class TranscriptSeverityRecipe:
             adapted = cast(PreTrainedModel, attach(backbone, self.lora(backbone.config.num_hidden_layers)))
         if gradient_checkpointing:
             adapted.gradient_checkpointing_enable({"use_reentrant": False})
+            # It makes the embeddings' output require a gradient, which only the reentrant kind needs: every layer below
+            # the adapted ones would be back-propagated for nothing.
+            adapted.disable_input_require_grads()
         return TranscriptRegressor(adapted, self._head(backbone.config.hidden_size), config)
 
     def build_meta(self) -> nn.Module:
