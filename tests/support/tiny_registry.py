@@ -22,8 +22,8 @@ from moodscale.prepare.build import build_manifest
 from moodscale.prepare.config import PrepareConfig
 from moodscale.prepare.manifest import Manifest
 from moodscale.registry.judgement import Judgement
-from moodscale.registry.package import OperatingPoint
 from moodscale.registry.reload import Request
+from moodscale.registry.speech_point import SpeechPoint
 from moodscale.tracking import RunSpec
 from moodscale.tracking.mlflow import MlflowConfig
 from moodscale.train.checkpoint import Position
@@ -35,7 +35,7 @@ from tiny import recipe_config
 from tiny_daic import people, write_corpus
 
 CLIP_S = 2.0
-POINT = OperatingPoint(temperature=1.5, clip_threshold=0.4, threshold=0.45)
+POINT = SpeechPoint(temperature=1.5, clip_threshold=0.4, threshold=0.45)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Run by file name in a new interpreter: load a model as anybody would, score, and write the answer as JSON.
 
-Nothing of moodscale is imported here: what the model needs must come with the model. Waveforms arrive on standard
-input and touch no disk.
+Nothing of moodscale is imported here: what the model needs must come with the model. Waveforms and messages arrive on
+standard input and touch no disk.
 """
 
 import io
@@ -30,6 +30,8 @@ def _score(request: dict[str, Any]) -> dict[str, Any]:
 
     if request.get("paths") is not None:
         rows = pd.DataFrame({"path": request["paths"]})
+    elif request.get("has_messages"):
+        rows = pd.DataFrame({"messages": json.loads(sys.stdin.buffer.read())})
     else:
         packed = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
         waveforms = [packed[name] for name in packed.files]

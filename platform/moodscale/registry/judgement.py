@@ -4,62 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from moodscale.evaluate.evaluate import Evaluation
-from moodscale.registry.package import OperatingPoint
+from moodscale.registry.speech_point import SpeechPoint
 
 _FIGURES = ("auc", "balanced_accuracy", "accuracy", "f1", "brier", "ece")
+_SEVERITY_FIGURES = ("mae", "rmse", "pearson_r", "ccc", "mean_error", "auc_at_10")
+
+
+class _Evaluated(Protocol):
+    def to_json(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Operating point, guard verdict and a few figures.
+    """Guard verdict, a few figures, and the operating point where the evaluation chooses it.
 
     Attributes:
-        threshold_source: ``validation``, ``config`` or ``default``.
         guard_reasons: codes, e.g. ``auc_not_above_chance``; empty for ``pass``.
-        figures: by name, e.g. ``test.participant.auc``; those that are defined.
         model_versions: of the rows that were judged.
+        target: ``depressed`` or ``total``.
+        point: of target ``depressed``; for ``total`` it is fitted when the model is registered.
+        threshold_source: ``validation``, ``config`` or ``default``; empty where there is no threshold.
+        figures: by name, e.g. ``test.participant.auc`` or ``test.interview.mae``; those that are defined.
     """
 
-    point: OperatingPoint
-    threshold_source: str
     guard_verdict: str
     guard_reasons: tuple[str, ...]
     model_versions: tuple[str, ...]
+    target: str = "depressed"
+    point: SpeechPoint | None = None
+    threshold_source: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, evaluation: Evaluation) -> Judgement:
+    def of(cls, evaluation: _Evaluated) -> Judgement:
         return cls.from_json(evaluation.to_json())
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Judgement:
-        """From ``Evaluation.to_json()``, which the evaluation job keeps as a file.
+        """From ``Evaluation.to_json()`` or ``SeverityEvaluation.to_json()``, which evaluating keeps as a file.
 
         Raises:
             ValueError: something is missing from it.
         """
         try:
-            split = values["split"]
-            figures = {
-                f"{split}.{level}.{name}": float(values[level][name])
-                for level in ("participant", "clip")
-                for name in _FIGURES
-                if values[level].get(name) is not None
-            }
+            target = str(values.get("target", "depressed"))
+            own = _severity(values) if target == "total" else _classification(values)
             return cls(
-                point=OperatingPoint(
-                    temperature=float(values["temperature"]),
-                    clip_threshold=float(values["threshold"]),
-                    threshold=float(values["participant_threshold"]),
-                ),
-                threshold_source=str(values["threshold_source"]),
                 guard_verdict=str(values["guard"]["verdict"]),
                 guard_reasons=tuple(str(reason["code"]) for reason in values["guard"]["reasons"]),
                 model_versions=tuple(str(version) for version in values["model_versions"]),
-                figures=figures,
+                target=target,
+                **own,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the evaluation lacks {error}; run `moodscale evaluate` again") from None
@@ -75,3 +72,25 @@ class Judgement:
                 f"the evaluation is of {', '.join(self.model_versions) or 'no model'}, the best checkpoint is "
                 f"{model_version}; run `moodscale evaluate` again"
             )
+
+
+def _classification(values: Mapping[str, Any]) -> dict[str, Any]:
+    point = SpeechPoint(
+        temperature=float(values["temperature"]),
+        clip_threshold=float(values["threshold"]),
+        threshold=float(values["participant_threshold"]),
+    )
+    figures = {
+        f"{values['split']}.{level}.{name}": float(values[level][name])
+        for level in ("participant", "clip")
+        for name in _FIGURES
+        if values[level].get(name) is not None
+    }
+    return {"point": point, "threshold_source": str(values["threshold_source"]), "figures": figures}
+
+
+def _severity(values: Mapping[str, Any]) -> dict[str, Any]:
+    prefix = f"{values['split']}.{values['unit']}"
+    return {
+        "figures": {f"{prefix}.{name}": float(values[name]) for name in _SEVERITY_FIGURES if values[name] is not None}
+    }

@@ -1,9 +1,10 @@
 """What a registered model is made of: a directory of JSON and safetensors, checked in full whenever it is opened.
 
 ```
-model.json            recipe, base, adapter, manifest, versions, operating point, and the hash of every other file
+model.json            serving, recipe, base, adapter, manifest, versions, operating point, people learned from, and the
+                      hash of every other file
 adapter.safetensors   the trained weights
-assets/               the processor's files
+assets/               the processor's or tokenizer's files
 ```
 
 The base model's weights are named, not copied: with their revision, and with a fingerprint of their values.
@@ -15,25 +16,27 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, TypeVar
 
-from pydantic import SerializeAsAny
 from torch import nn
 
 import moodscale
-from moodscale.config import Config, ConfigError, by_kind, validate
+from moodscale.config import ConfigError, validate
 from moodscale.models.lora import ADAPTER_FILE
 from moodscale.recipes.base import Recipe, RecipeConfig
+from moodscale.registry.facts import FORMAT, PackageFacts, TrainedFacts
+from moodscale.registry.serving.base import serving_of
 from moodscale.tracking.environment import code_state, package_versions
 
-FORMAT = 1
 MODEL_FILE = "model.json"
 ASSETS = "assets"
+PACKAGE = "package"
+"""Name of the packed directory among the MLflow model's artifacts."""
 INTENDED_USE = (
-    "Research on speech and depression severity. Not a medical device: a score is no diagnosis, and must not decide "
-    "on anybody's care, work, insurance or rights."
+    "Research on interviews and depression severity. Not a medical device: a score is no diagnosis, and must not "
+    "decide on anybody's care, work, insurance or rights."
 )
 REQUIREMENTS = (
     "mlflow",
@@ -63,62 +66,28 @@ _MAX_MODEL_FILE_BYTES = 4 * 2**20
 _FINGERPRINT_VALUES = 256
 
 
-@dataclass(frozen=True)
-class OperatingPoint:
-    """How a recording's clips become one probability and one answer.
-
-    Attributes:
-        temperature: divides the logit of every clip's score.
-        clip_threshold: the answer is "depressed" from here on, where a recording holds one clip.
-        threshold: the same for the mean over several clips, which is less spread out.
-    """
-
-    temperature: float = 1.0
-    clip_threshold: float = 0.5
-    threshold: float = 0.5
-
-
-class PackageFacts(Config):
-    """``model.json``."""
-
-    format: int
-    model_version: str
-    recipe: Annotated[SerializeAsAny[RecipeConfig], by_kind("moodscale.recipes", RecipeConfig)]
-    base: dict[str, Any]
-    base_fingerprint: str
-    precision: str
-    clip_s: float
-    adapter_sha256: str
-    manifest_hash: str
-    operating_point: dict[str, float]
-    guard_verdict: str
-    moodscale_version: str
-    code_hash: str
-    packages: dict[str, str]
-    intended_use: str
-    files: dict[str, str]
-
-    @property
-    def point(self) -> OperatingPoint:
-        return OperatingPoint(**self.operating_point)
+F = TypeVar("F", bound=PackageFacts)
 
 
 @dataclass(frozen=True)
 class PackageSources:
-    """What :func:`pack` writes into ``model.json`` and cannot find out by itself."""
+    """What :func:`pack` writes into ``model.json`` and cannot find out by itself; see :class:`TrainedFacts`."""
 
+    serving: str
     model_version: str
     recipe: RecipeConfig
     base_fingerprint: str
     precision: str
-    clip_s: float
     manifest_hash: str
-    point: OperatingPoint
+    operating_point: Mapping[str, Any]
     guard_verdict: str
+    trained_people: tuple[str, ...]
+    speech: str | None = None
+    clip_s: float | None = None
 
 
-def pack(sources: PackageSources, recipe: Recipe, adapter: Path, directory: Path) -> PackageFacts:
-    """Write the package into an empty directory.
+def pack(sources: PackageSources, recipe: Recipe, adapter: Path, directory: Path) -> TrainedFacts:
+    """Write the package of a recipe's model into an empty directory.
 
     Args:
         adapter: the checkpoint's safetensors file.
@@ -129,27 +98,37 @@ def pack(sources: PackageSources, recipe: Recipe, adapter: Path, directory: Path
     assets = directory / ASSETS
     assets.mkdir()
     recipe.save_assets(assets)
-    files = {name: sha256(path) for name, path in _files(directory).items()}
-    for name in files:
-        _check_plain(directory / name)
-    facts = PackageFacts(
-        format=FORMAT,
-        model_version=sources.model_version,
-        recipe=sources.recipe,
-        base=recipe.base_reference(),
-        base_fingerprint=sources.base_fingerprint,
-        precision=sources.precision,
-        clip_s=sources.clip_s,
-        adapter_sha256=files[ADAPTER_FILE],
-        manifest_hash=sources.manifest_hash,
-        operating_point=asdict(sources.point),
-        guard_verdict=sources.guard_verdict,
-        moodscale_version=moodscale.__version__,
-        code_hash=code_state().code_hash,
-        packages=package_versions(REQUIREMENTS),
-        intended_use=INTENDED_USE,
-        files=files,
-    )
+    values = {
+        **vars(sources),
+        "recipe": sources.recipe.to_json(),
+        "operating_point": dict(sources.operating_point),
+        "target": recipe.target,
+        "base": recipe.base_reference(),
+        "adapter_sha256": sha256(directory / ADAPTER_FILE),
+    }
+    return seal(directory, TrainedFacts, values)
+
+
+def seal(directory: Path, kind: type[F], values: Mapping[str, Any]) -> F:
+    """Write ``model.json`` beside the files of a package, over all of them; nothing may change afterwards.
+
+    Args:
+        values: the facts, without those of this machine and of the files.
+    Raises:
+        ValueError: a file that is no plain data.
+    """
+    files = _files(directory)
+    for path in files.values():
+        _check_plain(path)
+    own = {
+        "format": FORMAT,
+        "moodscale_version": moodscale.__version__,
+        "code_hash": code_state().code_hash,
+        "packages": package_versions(REQUIREMENTS),
+        "intended_use": INTENDED_USE,
+        "files": {name: sha256(path) for name, path in files.items()},
+    }
+    facts = validate(kind, {**own, **values}, source=str(directory / MODEL_FILE))
     (directory / MODEL_FILE).write_text(json.dumps(facts.to_json(), indent=1, sort_keys=True), encoding="utf-8")
     return facts
 
@@ -172,8 +151,10 @@ def open_package(directory: Path) -> PackageFacts:
     except ValueError:
         raise ValueError(f"{path}: not readable as JSON; register the model again") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise ConfigError(f"{path}: not of format {FORMAT}; register the model again with this version")
-    facts = validate(PackageFacts, values, source=str(path))
+        found_format = values.get("format") if isinstance(values, dict) else None
+        said = f" but of {found_format}" if isinstance(found_format, int) else ""
+        raise ConfigError(f"{path}: not of format {FORMAT}{said}; register the model again with this version")
+    facts = validate(serving_of(str(values.get("serving"))).facts, values, source=str(path))
     for name in sorted(found.keys() ^ facts.files.keys()):
         raise ValueError(f"{directory / name}: {'missing' if name in facts.files else f'not listed in {MODEL_FILE}'}")
     for name, expected in facts.files.items():

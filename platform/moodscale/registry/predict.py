@@ -1,4 +1,4 @@
-"""Score recordings with a registered model, by its own code in its own process."""
+"""Score recordings or conversations with a registered model, by its own code in its own process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import Model
 
 from moodscale.config import ConfigError
-from moodscale.registry.classifier import PACKAGE
-from moodscale.registry.package import open_package, refuse_pickles
-from moodscale.registry.recordings import HOW_TO_ASK
+from moodscale.registry.facts import PackageFacts
+from moodscale.registry.messages import MESSAGES, read_messages_file
+from moodscale.registry.package import PACKAGE, open_package, refuse_pickles
 from moodscale.registry.register import MODEL_VERSION_TAG
 from moodscale.registry.reload import Reloader, Request, score_in_fresh_process
+from moodscale.registry.serving.base import serving_of
 from moodscale.registry.store import RegistryStore
 
 _REFERENCE = re.compile(
@@ -33,7 +34,8 @@ def predict_from_registry(
     timeout_s: float = 1800.0,
     reloader: Reloader = score_in_fresh_process,
 ) -> list[dict[str, Any]]:
-    """Score wav files.
+    """Score files: recordings (wav) with a model of speech, conversations (JSON, see ``registry.messages``) with one
+    of transcripts.
 
     The version's files are fetched and checked before anything of them runs: code and plain data only.
 
@@ -41,27 +43,32 @@ def predict_from_registry(
         model: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, or the same without ``models:/``.
         device: ``auto``, ``cpu``, ``cuda``…
     Returns:
-        one dictionary a file: ``path``, ``probability``, ``depressed``, ``score``, ``num_clips``,
-        ``model_version``, and the registry's ``version``.
+        one dictionary a file: ``path``, the answer's columns (of speech: ``probability``, ``depressed``, ``score``,
+        ``num_clips``, ``model_version``; of transcripts: ``score``, ``low``, ``high``, …), and the registry's
+        ``version``.
     Raises:
         ConfigError: the reference is not one, there is no such version, or it was not registered by moodscale.
         ValueError: a file that cannot be scored, or a model that holds a pickle or was changed.
         ReloadError: the model cannot be loaded here.
     """
     if not paths:
-        raise ValueError(f"no recording given; {HOW_TO_ASK}")
+        raise ValueError("no recording given; name the files to score: recordings, or conversations as JSON")
     store = RegistryStore(tracking_uri)
-    version = _find(store, model)
+    version = find_version(store, model)
     with tempfile.TemporaryDirectory(prefix="moodscale-predict-") as folder:
         directory = store.download(version, Path(folder))
-        check_model_directory(directory)
+        facts = check_model_directory(directory)
         absolute = [str(Path(path).expanduser().absolute()) for path in paths]
-        request = Request(str(directory), tracking_uri, paths=absolute, device=device)
+        if MESSAGES in serving_of(facts.serving).signature().inputs.input_names():
+            texts = [read_messages_file(Path(path)) for path in absolute]
+            request = Request(str(directory), tracking_uri, messages=texts, device=device)
+        else:
+            request = Request(str(directory), tracking_uri, paths=absolute, device=device)
         rows = reloader(request, timeout_s)
     return [{"path": str(path), **row, "version": str(version.version)} for path, row in zip(paths, rows, strict=True)]
 
 
-def check_model_directory(directory: Path) -> None:
+def check_model_directory(directory: Path) -> PackageFacts:
     """Refuse an MLflow model that is loaded by unpickling, or whose package is not whole.
 
     Raises:
@@ -72,10 +79,15 @@ def check_model_directory(directory: Path) -> None:
     flavor = Model.load(str(directory)).flavors.get("python_function", {})
     if flavor.get("loader_module") != _CODE_LOADER or "python_model" in flavor:
         raise ConfigError(f"{directory}: is no model from code (loader {flavor.get('loader_module')!r}); refused")
-    open_package(directory / "artifacts" / PACKAGE)
+    return open_package(directory / "artifacts" / PACKAGE)
 
 
-def _find(store: RegistryStore, model: str) -> ModelVersion:
+def find_version(store: RegistryStore, model: str) -> ModelVersion:
+    """The version that ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` names.
+
+    Raises:
+        ConfigError: it is no such reference, there is no such version, or it was not registered by moodscale.
+    """
     match = _REFERENCE.match(model)
     if match is None:
         raise ConfigError(f"model={model[:200]!r} is not of the form models:/NAME@ALIAS or models:/NAME/VERSION")

@@ -2,6 +2,6 @@
 
 import mlflow.models
 
-from moodscale.registry.classifier import SpeechClassifier
+from moodscale.registry.pyfunc import RegisteredModel
 
-mlflow.models.set_model(SpeechClassifier())
+mlflow.models.set_model(RegisteredModel())

@@ -6,11 +6,13 @@ interrupted between version and alias is completed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import tempfile
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,16 +22,18 @@ from mlflow.entities import LoggedModel
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import Model
 
+from moodscale.evaluate.table import Predictions, read_predictions
 from moodscale.models.lora import ADAPTER_FILE, apply_adapter, load_adapter
 from moodscale.prepare.manifest import Manifest
-from moodscale.registry.classifier import MODEL_CONFIG, PACKAGE, signature
-from moodscale.registry.compare import Comparison, Expected, ModelMismatchError, choose_clips, compare
+from moodscale.recipes.base import Recipe
+from moodscale.registry.compare import Comparison, Expected, ModelMismatchError, check_model, compare
 from moodscale.registry.config import RegistryConfig
+from moodscale.registry.facts import PackageFacts, TrainedFacts, digests_of
 from moodscale.registry.judgement import Judgement
+from moodscale.registry.lineage import MANIFEST_TAG
 from moodscale.registry.package import (
     INTENDED_USE,
-    OperatingPoint,
-    PackageFacts,
+    PACKAGE,
     PackageSources,
     base_fingerprint,
     copy_code,
@@ -37,11 +41,15 @@ from moodscale.registry.package import (
     requirements,
 )
 from moodscale.registry.reload import Reloader, Request, score_in_fresh_process
+from moodscale.registry.serving.base import Serving, TrainedServing, serving_for
 from moodscale.registry.store import RegistryStore, registry_uri
+from moodscale.schema import Split
+from moodscale.storage import location
 from moodscale.tracking.base import TrackerConfig, TrackerError
 from moodscale.train.checkpoint import Checkpoint
 from moodscale.train.driver import TrainJob
 from moodscale.train.engine import DTYPES
+from moodscale.train.labels import open_labels
 from moodscale.train.predict_job import model_version
 
 logger = logging.getLogger(__name__)
@@ -50,6 +58,7 @@ MODEL_VERSION_TAG = "moodscale.model_version"
 POINT_TAG = "moodscale.operating_point"
 COMPARE_TAG = "moodscale.compare"
 _SCRIPT = "registry/pyfunc_model.py"
+_MAX_POINT_TEXT = 1000
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Registered:
 
     Attributes:
         model_uri: ``models:/NAME/VERSION``.
-        max_difference: largest difference of any compared clip's probability.
+        max_difference: largest difference of any compared unit's score, as a share of the scores' range.
         already_registered: the version was there before; nothing was compared or changed now.
     """
 
@@ -109,62 +118,96 @@ def register(
         raise ValueError(f"{job.run_dir} has no checkpoint; run `moodscale train` first")
     label = model_version(job.name, best.path)
     judgement.check_is_of(label)
-    existing = _existing(store, config.name, label, judgement.point)
+    recipe = job.recipe.build()
+    name, serving = serving_for(recipe)
+    table = _table(predictions, label, judgement, serving)
+    point = serving.operating_point(judgement, table, config)
+    existing = _existing(store, config.name, label, point)
     if existing is not None:
         return _already(store, config, existing, label)
     manifest = Manifest.open(job.manifest)
-    clip_s = float(manifest.facts["settings"]["prepare"]["clip_s"])
-    expected = choose_clips(predictions, manifest, label, clip_s, config.compare_clips)
+    expected = serving.expected(recipe, manifest, table, point, config.compare_clips)
     with tempfile.TemporaryDirectory(prefix="moodscale-register-") as folder:
-        facts = _pack(job, best, manifest, judgement, label, clip_s, _made(Path(folder) / PACKAGE))
+        sources = _sources(job, recipe, manifest, judgement, label, name, point, serving)
+        facts = _pack(job, recipe, best, sources, _made(Path(folder) / PACKAGE))
         tags = _tags(facts, judgement)
         model = store.start_model(store.experiment_of(run_id), run_id, tags)
-        comparison = _log_and_compare(store, model, run_id, Path(folder), expected, facts, config, reloader)
+        comparison = _log_and_compare(store, model, run_id, Path(folder), expected, facts, serving, config, reloader)
         store.accept(model.model_id, run_id)
     tags[COMPARE_TAG] = json.dumps(asdict(comparison))
     version = store.create_version(config.name, model, run_id, tags, _description(facts, judgement))
     _move_alias(store, config, version)
     _say_verdict(judgement, config, version)
     logger.info(
-        "registered %s as version %s of %s (%d clips compared, largest difference %.2g)",
+        "registered %s as version %s of %s (%d %ss compared, largest difference %.2g)",
         label,
         version,
         config.name,
         comparison.num_compared,
+        expected.unit,
         comparison.max_difference,
     )
     return _registered(config, version, label, judgement.guard_verdict, comparison, already=False)
 
 
-def _pack(
+def _table(predictions: Path, label: str, judgement: Judgement, serving: TrainedServing) -> Predictions:
+    if judgement.target != serving.target:
+        raise ValueError(
+            f"the evaluation is of target {judgement.target!r}, the recipe's is {serving.target!r}; run `moodscale "
+            "evaluate` again"
+        )
+    table = read_predictions(predictions)
+    check_model(table, label)
+    return table
+
+
+def _sources(
     job: TrainJob,
-    best: Checkpoint,
+    recipe: Recipe,
     manifest: Manifest,
     judgement: Judgement,
     label: str,
-    clip_s: float,
-    directory: Path,
-) -> PackageFacts:
-    """Build the model once, so that its base can be told apart from any other and the adapter is known to fit."""
-    recipe = job.recipe.build()
-    precision = job.train.engine.precision
-    model = recipe.build_model(DTYPES[precision])
-    with job.store().file(best.path, ADAPTER_FILE) as adapter:
-        apply_adapter(model, load_adapter(adapter))
-    fingerprint = base_fingerprint(model)
-    del model
-    sources = PackageSources(
+    serving_name: str,
+    point: Mapping[str, Any],
+    serving: TrainedServing,
+) -> PackageSources:
+    """Everything that is known before the model is built."""
+    return PackageSources(
+        serving=serving_name,
         model_version=label,
         recipe=job.recipe,
-        base_fingerprint=fingerprint,
-        precision=precision,
-        clip_s=clip_s,
+        base_fingerprint="",
+        precision=job.train.engine.precision,
         manifest_hash=manifest.hash,
-        point=judgement.point,
+        operating_point=point,
         guard_verdict=judgement.guard_verdict,
+        trained_people=trained_people(job, manifest),
+        **serving.cutting(manifest),
     )
+
+
+def trained_people(job: TrainJob, manifest: Manifest) -> tuple[str, ...]:
+    """Digests of everyone whose label a job's model has learned from, in training or in choosing on validation.
+
+    With a table of labels these are its people, and those that its labellers had learned from: what a labeller knew of
+    them is in the labels.
+    """
+    validation = digests_of(manifest.people(Split.VALIDATION))
+    if job.labels is None:
+        return tuple(sorted({*validation, *digests_of(manifest.people(Split.TRAIN))}))
+    labels = open_labels(location(job.labels), manifest)
+    taught = {person for labeller in labels.labellers.values() for person in labeller.learned_from}
+    return tuple(sorted({*validation, *digests_of(labels.people), *taught}))
+
+
+def _pack(job: TrainJob, recipe: Recipe, best: Checkpoint, sources: PackageSources, directory: Path) -> TrainedFacts:
+    """Build the model once, so that its base can be told apart from any other and the adapter is known to fit."""
+    model = recipe.build_model(DTYPES[sources.precision])
     with job.store().file(best.path, ADAPTER_FILE) as adapter:
-        return pack(sources, recipe, adapter, directory)
+        apply_adapter(model, load_adapter(adapter))
+        fingerprint = base_fingerprint(model)
+        del model
+        return pack(replace(sources, base_fingerprint=fingerprint), recipe, adapter, directory)
 
 
 def _log_and_compare(
@@ -173,18 +216,24 @@ def _log_and_compare(
     run_id: str,
     folder: Path,
     expected: Expected,
-    facts: PackageFacts,
+    facts: TrainedFacts,
+    serving: Serving,
     config: RegistryConfig,
     reloader: Reloader,
 ) -> Comparison:
     """Store the model's files and score with what was stored; whatever goes wrong, the logged model is withdrawn."""
     try:
         saved = folder / "model"
-        _save(saved, folder, model, run_id, facts)
+        save_model(saved, folder, model, run_id, facts, serving)
         store.upload(model.model_id, saved)
-        request = Request(f"models:/{model.model_id}", store.uri, waveforms=expected.waveforms)
+        request = Request(
+            f"models:/{model.model_id}",
+            store.uri,
+            waveforms=expected.waveforms,
+            messages=expected.messages or None,
+        )
         answers = _reloaded(reloader, request, config.reload_timeout_s)
-        return compare(expected, answers, facts.point, config.tolerance.of(facts.precision))
+        return compare(expected, answers, config.tolerance.of(facts.precision))
     except BaseException as error:
         _withdraw(store, model.model_id, error)
         raise
@@ -207,8 +256,13 @@ def _withdraw(store: RegistryStore, model_id: str, error: BaseException) -> None
         logger.warning("the refused model %s could not be deleted and stays PENDING: %s", model_id, problem)
 
 
-def _save(directory: Path, folder: Path, model: LoggedModel, run_id: str, facts: PackageFacts) -> None:
-    """An MLflow model from code. Requirements are given, so MLflow neither guesses nor looks any up."""
+def save_model(
+    directory: Path, folder: Path, model: LoggedModel, run_id: str, facts: PackageFacts, serving: Serving
+) -> None:
+    """Write an MLflow model from code around the package at ``folder / PACKAGE``.
+
+    Requirements are given, so MLflow neither guesses nor looks any up.
+    """
     content = Model(
         artifact_path=model.artifact_location, model_uuid=model.model_id, run_id=run_id, model_id=model.model_id
     )
@@ -222,8 +276,8 @@ def _save(directory: Path, folder: Path, model: LoggedModel, run_id: str, facts:
             artifacts={PACKAGE: str(folder / PACKAGE)},
             code_paths=[str(code)],
             pip_requirements=requirements(),
-            signature=signature(),
-            model_config=MODEL_CONFIG,
+            signature=serving.signature(),
+            model_config=dict(serving.model_config),
             metadata={"model_version": facts.model_version, "intended_use": INTENDED_USE},
         )
 
@@ -233,34 +287,48 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-def _tags(facts: PackageFacts, judgement: Judgement) -> dict[str, str]:
+def _tags(facts: TrainedFacts, judgement: Judgement) -> dict[str, str]:
     source, revision = facts.base.get("source"), facts.base.get("revision")
     return {
-        MODEL_VERSION_TAG: facts.model_version,
-        POINT_TAG: _point_text(facts.point),
-        "moodscale.manifest_hash": facts.manifest_hash,
+        **package_tags(facts),
         "moodscale.adapter_sha256": facts.adapter_sha256,
         "moodscale.base": str(source) if revision is None else f"{source}@{revision}",
         "moodscale.base_fingerprint": facts.base_fingerprint,
-        "moodscale.code_hash": facts.code_hash,
-        "moodscale.guard_verdict": judgement.guard_verdict,
         "moodscale.guard_reasons": ", ".join(judgement.guard_reasons) or "none",
-        "moodscale.threshold_source": judgement.threshold_source,
-        "moodscale.intended_use": INTENDED_USE,
+        **({"moodscale.threshold_source": judgement.threshold_source} if judgement.threshold_source else {}),
         **{f"moodscale.figure.{name}": f"{value:.6g}" for name, value in judgement.figures.items()},
     }
 
 
-def _point_text(point: OperatingPoint) -> str:
-    return json.dumps(asdict(point), sort_keys=True)
+def package_tags(facts: PackageFacts) -> dict[str, str]:
+    """What a version says of any kind of package. ``moodscale forget`` finds versions by the manifest's hash."""
+    notes = "; ".join(str(note) for note in facts.operating_point.get("notes", ()))
+    return {
+        MODEL_VERSION_TAG: facts.model_version,
+        POINT_TAG: _point_text(facts.operating_point),
+        MANIFEST_TAG: facts.manifest_hash,
+        "moodscale.serving": facts.serving,
+        "moodscale.target": facts.target,
+        "moodscale.code_hash": facts.code_hash,
+        "moodscale.guard_verdict": facts.guard_verdict,
+        "moodscale.num_trained_people": str(len(facts.trained_people)),
+        "moodscale.intended_use": INTENDED_USE,
+        **({"moodscale.operating_point.notes": notes} if notes else {}),
+    }
 
 
-def _description(facts: PackageFacts, judgement: Judgement) -> str:
+def _point_text(point: Mapping[str, Any]) -> str:
+    """A tag's length is limited, an isotonic curve's is not."""
+    text = json.dumps(point, sort_keys=True)
+    return text if len(text) <= _MAX_POINT_TEXT else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _description(facts: TrainedFacts, judgement: Judgement) -> str:
     reasons = f" ({', '.join(judgement.guard_reasons)})" if judgement.guard_reasons else ""
     return f"{facts.model_version}. Collapse guard: {judgement.guard_verdict}{reasons}. {INTENDED_USE}"
 
 
-def _existing(store: RegistryStore, name: str, label: str, point: OperatingPoint) -> ModelVersion | None:
+def _existing(store: RegistryStore, name: str, label: str, point: Mapping[str, Any]) -> ModelVersion | None:
     """The version that holds this very model at this very operating point."""
     for version in store.versions(name):
         if version.tags.get(MODEL_VERSION_TAG) == label and version.tags.get(POINT_TAG) == _point_text(point):

@@ -29,11 +29,12 @@ class ReloadError(RuntimeError):
 
 @dataclass(frozen=True)
 class Request:
-    """What to load and what to score: files, or waveforms at 16 kHz.
+    """What to load and what to score: files, waveforms at 16 kHz, or messages.
 
     Attributes:
         model_uri: a directory, or ``models:/…``.
         tracking_uri: of the MLflow that holds it.
+        messages: JSON text, a row each.
         device: ``auto``, ``cpu``, ``cuda``…
     """
 
@@ -41,6 +42,7 @@ class Request:
     tracking_uri: str
     paths: Sequence[str] | None = None
     waveforms: Sequence[Array] = ()
+    messages: Sequence[str] | None = None
     device: str = "auto"
 
     def __repr__(self) -> str:
@@ -66,6 +68,7 @@ def score_in_fresh_process(request: Request, timeout_s: float) -> list[dict[str,
             "model_uri": request.model_uri,
             "model_config": {"device": request.device},
             "paths": None if request.paths is None else list(request.paths),
+            "has_messages": request.messages is not None,
             "sample_rate_hz": SAMPLE_RATE_HZ,
         }
         asked.write_text(json.dumps(content))
@@ -74,7 +77,7 @@ def score_in_fresh_process(request: Request, timeout_s: float) -> list[dict[str,
         try:
             done = subprocess.run(
                 command,
-                input=b"" if request.paths is not None else _packed(request.waveforms),
+                input=_packed(request),
                 env=_environment(request.tracking_uri),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -120,7 +123,12 @@ def _environment(tracking_uri: str) -> dict[str, str]:
     }
 
 
-def _packed(waveforms: Sequence[Array]) -> bytes:
+def _packed(request: Request) -> bytes:
+    """What was said and recorded goes through a pipe: a command line and a file would outlive it."""
+    if request.paths is not None:
+        return b""
+    if request.messages is not None:
+        return json.dumps(list(request.messages)).encode()
     buffer = io.BytesIO()
-    np.savez(buffer, *waveforms, allow_pickle=False)
+    np.savez(buffer, *request.waveforms, allow_pickle=False)
     return buffer.getvalue()

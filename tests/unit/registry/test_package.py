@@ -152,7 +152,7 @@ def test_remote_code_and_shell_characters_are_refused(
 
 def test_another_format_or_no_json_is_refused(package: Path) -> None:
     change(package, format=99)
-    with pytest.raises(ConfigError, match="not of format 1"):
+    with pytest.raises(ConfigError, match="not of format 2 but of 99"):
         open_package(package)
     (package / MODEL_FILE).write_text("{")
     with pytest.raises(ValueError, match="not readable as JSON"):

@@ -55,9 +55,9 @@ def test_a_longer_recording_is_the_mean_of_its_calibrated_clips(model: Any, trai
 
 
 def test_single_clips_and_means_have_thresholds_of_their_own(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    classifier = model.unwrap_python_model()
-    monkeypatch.setattr(classifier.recipe, "predict", lambda *_: [_score(0.415)])
-    monkeypatch.setattr(classifier, "batch_clips", 1)
+    loaded = model.unwrap_python_model().served.loaded
+    monkeypatch.setattr(loaded.recipe, "predict", lambda *_: [_score(0.415)])
+    monkeypatch.setattr(loaded, "batch", 1)
     raised = apply_temperature(np.array([0.415]), POINT.temperature)[0]
     assert POINT.clip_threshold < raised < POINT.threshold
     answers = model.predict(pd.DataFrame({"waveform": [speech(CLIP_S), speech(2 * CLIP_S)], "sample_rate_hz": 16_000}))
@@ -192,14 +192,14 @@ def test_no_recording_shows_its_samples() -> None:
 
 
 def test_the_device_is_chosen_at_load(trained: Trained, registered: Registered, model: Any) -> None:
-    assert model.unwrap_python_model().device.type == "cpu"
+    assert model.unwrap_python_model().served.loaded.device.type == "cpu"
     directory = stored_model(trained.uri, registered.name)
     with pytest.raises(ConfigError, match="device='gpu' is no device; write auto, cpu, cuda"):
         load(directory, device="gpu")
     import torch
 
     expected = "cuda" if torch.cuda.is_available() else "cpu"
-    assert load(directory).unwrap_python_model().device.type == expected
+    assert load(directory).unwrap_python_model().served.loaded.device.type == expected
 
 
 def test_batching_does_not_change_scores(trained: Trained, registered: Registered, model: Any) -> None:

@@ -12,6 +12,7 @@ by itself.
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,12 +21,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from moodscale.config import ConfigError
+from moodscale.registry import serving as servings
 from moodscale.registry.facts import PackageFacts
 from moodscale.storage import Place
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import ModelSignature
+
+    from moodscale.evaluate.table import Predictions
+    from moodscale.prepare.manifest import Manifest
+    from moodscale.recipes.base import Recipe
+    from moodscale.registry.compare import Expected
+    from moodscale.registry.config import RegistryConfig
+    from moodscale.registry.judgement import Judgement
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
@@ -122,6 +131,36 @@ class Serving(ABC):
         """
 
 
+class TrainedServing(Serving):
+    """A kind of model that a recipe trains, and how one gets from a checkpoint into the registry."""
+
+    unit: ClassVar[str]
+    target: ClassVar[str]
+    """The recipes whose models it serves."""
+
+    @abstractmethod
+    def operating_point(self, judgement: Judgement, table: Predictions, config: RegistryConfig) -> dict[str, Any]:
+        """How raw scores become answers, from the evaluation or from validation rows; what ``model.json`` keeps.
+
+        Raises:
+            ValueError: it cannot be told from either.
+        """
+
+    @abstractmethod
+    def cutting(self, manifest: Manifest) -> dict[str, Any]:
+        """Facts of the manifest that a model must know to read recordings as it did in training."""
+
+    @abstractmethod
+    def expected(
+        self, recipe: Recipe, manifest: Manifest, table: Predictions, point: Mapping[str, Any], num: int
+    ) -> Expected:
+        """Validation units spaced evenly over the order of their scores, and what the reloaded model must say of them.
+
+        Raises:
+            ValueError: the table has no such unit, or one that is not in the manifest.
+        """
+
+
 def serving_of(name: str) -> Serving:
     """The serving that a package names.
 
@@ -139,6 +178,24 @@ def serving_of(name: str) -> Serving:
             found: Serving = module.SERVING
             return found
     raise ConfigError(f"serving={name[:40]!r} is no kind of model that this version serves; use a newer moodscale")
+
+
+def serving_for(recipe: Recipe) -> tuple[str, TrainedServing]:
+    """The kind of model, by name, that serves what a recipe trains.
+
+    Raises:
+        ConfigError: this version has none.
+    """
+    for module in pkgutil.iter_modules(servings.__path__):
+        if module.name == "base":
+            continue
+        serving = serving_of(module.name)
+        if isinstance(serving, TrainedServing) and (serving.unit, serving.target) == (recipe.unit, recipe.target):
+            return module.name, serving
+    raise ConfigError(
+        f"models that score {recipe.target!r} of each {recipe.unit} cannot be registered: nothing in "
+        "registry/serving/ serves them"
+    )
 
 
 def open_model(directory: Path, settings: Mapping[str, Any] | None = None) -> ServedModel:
