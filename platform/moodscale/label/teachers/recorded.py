@@ -1,7 +1,7 @@
 """Answers that somebody gave elsewhere: clinicians, another system, a run of a model that is not here.
 
-A JSON Lines or Parquet file with a row a unit: ``unit_id``, ``total``, ``confidence``, and the items as a list ``items``
-or as columns ``item_1`` …; an item that was not scored is null, and totals alone will do.
+A JSON Lines or Parquet file with a row a unit: ``unit_id``, ``total``, ``confidence`` and the items, as a list
+``items`` or as columns ``item_1`` …; an item that was not scored is null, and totals alone will do.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _answer(row: Mapping[str, Any], config: RecordedConfig, where: str) -> Answe
     scores: list[int | None] = []
     for column, value in zip(columns, items, strict=True):
         score = _number(value)
-        if score is not None and score not in (0, 1, 2, 3) or (score is None and not _is_blank(value)):
+        if (score is not None and score not in (0, 1, 2, 3)) or (score is None and not _is_blank(value)):
             raise CorpusError(f"{where}, {column}: is none of 0, 1, 2, 3 and null")
         scores.append(None if score is None else int(score))
     total = _number(row.get("total"))
