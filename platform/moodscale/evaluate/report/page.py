@@ -70,11 +70,17 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str
 
 def number(value: float | None, digits: int = 3) -> str:
     """A figure as text, a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    return "–" if value is None else _signed(value, digits)
 
 
 def pair(ends: tuple[float, float], digits: int = 2) -> str:
     """An interval as text."""
     # Word joiners: an interval breaks at no dash on a narrow screen.
-    between = " to " if ends[0] < 0 else "\u2060–\u2060"
-    return f"{ends[0]:.{digits}f}{between}{ends[1]:.{digits}f}".replace("-", "−")
+    between = " to " if round(ends[0], digits) < 0 else "\u2060–\u2060"
+    return f"{_signed(ends[0], digits)}{between}{_signed(ends[1], digits)}"
+
+
+def _signed(value: float, digits: int) -> str:
+    """With a real minus sign, and none before a zero."""
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")

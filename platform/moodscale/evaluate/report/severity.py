@@ -16,7 +16,7 @@ from moodscale.evaluate.report.charts import Panel, learning_panels
 from moodscale.evaluate.report.context import ReportContext
 from moodscale.evaluate.report.page import fact_groups, number, pair, write_page
 from moodscale.evaluate.severity.agreement import BAND_NAMES, BANDS, Estimates
-from moodscale.evaluate.severity.baselines import MEAN, MEDIAN, Baseline
+from moodscale.evaluate.severity.baselines import MEAN, MEDIAN, MODEL, Baseline
 from moodscale.evaluate.severity.compare import Comparison, Table
 from moodscale.evaluate.severity.evaluate import SeverityEvaluation, evaluated_rows, evaluated_severities
 from moodscale.evaluate.severity.figures import METRICS, SeverityFigures
@@ -153,7 +153,7 @@ def _difference_panel(comparisons: Sequence[Comparison], evaluation: SeverityEva
     for entry in comparisons:
         found = entry.differences.get("mae")
         if found is not None and found.difference is not None:
-            name = f"− {entry.second}" if entry.first == "model" else f"{entry.first} − {entry.second}"
+            name = f"vs {entry.second}" if entry.first == MODEL else f"{entry.first} vs {entry.second}"
             rows.append((name, found.difference, found.ci))
     caption = "Points of MAE, first minus second: left of the dashed line the first is better."
     return charts.interval_panel("Paired differences of the MAE", "Difference of MAE", rows, caption, zero=True)

@@ -17,7 +17,7 @@ from moodscale.evaluate.units import Floats, Ints
 from moodscale.schema import DEPRESSED_FROM, Instrument
 
 _MAX_DOTS = 3000
-_MAX_NAME = 19
+_MAX_NAME = 21
 
 Row = tuple[str, float, Interval | None]
 """A name, a figure and its interval."""
@@ -35,14 +35,14 @@ def threshold_panel(evaluation: SeverityEvaluation) -> Panel | None:
         return None
     first, last = evaluation.thresholds[0].threshold, evaluation.thresholds[-1].threshold
     lows = [entry.auc_ci[0] if entry.auc_ci else float(entry.auc or 0.0) for entry in entries]
-    bottom = max(0.0, min(0.4, np.floor(10 * min(lows)) / 10))
+    bottom = max(0.0, min(0.4, float(np.floor(5 * min(lows)) / 5)))
     chart = Chart("AUC by threshold", (first - 0.5, last + 0.5), (bottom, 1.0))
     ticks = [*range(first - first % 5 + (5 if first % 5 else 0), last + 1, 5)]
     chart.axes(
         "Total at or above",
         "AUC",
         [(float(tick), f"{tick}") for tick in ticks],
-        [(value, f"{value:.2g}") for value in nice_ticks(bottom, 1.0)],
+        [(tick / 10, f"{tick / 10:g}") for tick in range(round(10 * bottom), 11, 2)],
     )
     for run in _runs(entries):
         banded = [entry for entry in run if entry.auc_ci is not None]
@@ -75,7 +75,7 @@ def interval_panel(heading: str, x_label: str, rows: Sequence[Row], caption: str
     room = 0.06 * (high - low) or 1.0
     x_range = (low - room if low < 0 else 0.0, high + room)
     height = 52.0 + 24.0 * len(rows)
-    chart = Chart(heading, x_range, (len(rows) - 0.5, -0.5), height=height, left=128.0)
+    chart = Chart(heading, x_range, (len(rows) - 0.5, -0.5), height=height, left=140.0)
     chart.axes(
         x_label,
         "",
@@ -135,7 +135,8 @@ def _scatter(units: Severities, evaluation: SeverityEvaluation) -> Panel:
         )
     some = f" {len(chosen)} of {units.num} shown." if len(chosen) < units.num else ""
     caption = (
-        f"One dot a {evaluation.unit}; orange: totals of {DEPRESSED_FROM} or more. On the dotted line is ideal.{some}"
+        f"One dot for each {evaluation.unit}; orange: totals of {DEPRESSED_FROM} or more. On the dotted line is ideal."
+        f"{some}"
     )
     return Panel("Predicted and reported", chart.render(), caption)
 

@@ -30,6 +30,7 @@ from moodscale.evaluate.units import Floats, Scored, build_units, select_rows
 from moodscale.schema import Instrument
 
 Table: TypeAlias = Predictions | pa.Table | pd.DataFrame
+_ROUNDING = 1e-9
 COMPARED = ("mae", "rmse", "pearson_r", "ccc", "auc_at_10")
 
 
@@ -259,7 +260,8 @@ def _differences(
 
 
 def _better(name: str, ci: Interval | None) -> Literal["first", "second"] | None:
-    if ci is None or ci[0] <= 0.0 <= ci[1]:
+    # Scores of which one is a rescaling of the other differ in r by rounding alone.
+    if ci is None or (ci[0] <= _ROUNDING and ci[1] >= -_ROUNDING):
         return None
     return "first" if (ci[1] < 0.0) == (name in LOWER_IS_BETTER) else "second"
 
