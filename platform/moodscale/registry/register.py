@@ -12,7 +12,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,8 @@ def register(
     manifest = Manifest.open(job.manifest)
     expected = serving.expected(recipe, manifest, table, point, config.compare_clips)
     with tempfile.TemporaryDirectory(prefix="moodscale-register-") as folder:
-        sources = _sources(job, recipe, manifest, judgement, label, name, point, serving)
-        facts = _pack(job, recipe, best, sources, _made(Path(folder) / PACKAGE))
+        target = _made(Path(folder) / PACKAGE)
+        facts = pack_job(job, recipe, best, manifest, judgement, label, name, serving, point, target)
         tags = _tags(facts, judgement)
         model = store.start_model(store.experiment_of(run_id), run_id, tags)
         comparison = _log_and_compare(store, model, run_id, Path(folder), expected, facts, serving, config, reloader)
@@ -161,29 +161,46 @@ def _table(predictions: Path, label: str, judgement: Judgement, serving: Trained
     return table
 
 
-def _sources(
+def pack_job(
     job: TrainJob,
     recipe: Recipe,
+    best: Checkpoint,
     manifest: Manifest,
     judgement: Judgement,
     label: str,
     serving_name: str,
-    point: Mapping[str, Any],
     serving: TrainedServing,
-) -> PackageSources:
-    """Everything that is known before the model is built."""
-    return PackageSources(
-        serving=serving_name,
-        model_version=label,
-        recipe=job.recipe,
-        base_fingerprint="",
-        precision=job.train.engine.precision,
-        manifest_hash=manifest.hash,
-        operating_point=point,
-        guard_verdict=judgement.guard_verdict,
-        trained_people=trained_people(job, manifest),
-        **serving.cutting(manifest),
-    )
+    point: Mapping[str, Any],
+    directory: Path,
+) -> TrainedFacts:
+    """Write a checkpoint's package into an empty directory.
+
+    The model is built once, so that its base can be told apart from any other and the adapter is known to fit.
+
+    Args:
+        manifest: that the job was trained on.
+        label: the model's version.
+        point: of ``serving.operating_point``.
+    """
+    precision = job.train.engine.precision
+    model = recipe.build_model(DTYPES[precision])
+    with job.store().file(best.path, ADAPTER_FILE) as adapter:
+        apply_adapter(model, load_adapter(adapter))
+        fingerprint = base_fingerprint(model)
+        del model
+        sources = PackageSources(
+            serving=serving_name,
+            model_version=label,
+            recipe=job.recipe,
+            base_fingerprint=fingerprint,
+            precision=precision,
+            manifest_hash=manifest.hash,
+            operating_point=point,
+            guard_verdict=judgement.guard_verdict,
+            trained_people=trained_people(job, manifest),
+            **serving.cutting(manifest),
+        )
+        return pack(sources, recipe, adapter, directory)
 
 
 def trained_people(job: TrainJob, manifest: Manifest) -> tuple[str, ...]:
@@ -198,16 +215,6 @@ def trained_people(job: TrainJob, manifest: Manifest) -> tuple[str, ...]:
     labels = open_labels(location(job.labels), manifest)
     taught = {person for labeller in labels.labellers.values() for person in labeller.learned_from}
     return tuple(sorted({*validation, *digests_of(labels.people), *taught}))
-
-
-def _pack(job: TrainJob, recipe: Recipe, best: Checkpoint, sources: PackageSources, directory: Path) -> TrainedFacts:
-    """Build the model once, so that its base can be told apart from any other and the adapter is known to fit."""
-    model = recipe.build_model(DTYPES[sources.precision])
-    with job.store().file(best.path, ADAPTER_FILE) as adapter:
-        apply_adapter(model, load_adapter(adapter))
-        fingerprint = base_fingerprint(model)
-        del model
-        return pack(replace(sources, base_fingerprint=fingerprint), recipe, adapter, directory)
 
 
 def _log_and_compare(

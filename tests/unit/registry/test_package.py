@@ -234,11 +234,17 @@ def _imports(module: str, seen: set[str], outside: set[str]) -> None:
 def test_everything_that_scoring_imports_is_among_the_requirements() -> None:
     seen: set[str] = set()
     outside: set[str] = set()
-    for entry in ("moodscale.registry.pyfunc_model", "moodscale.recipes.qwen2_audio"):
+    servings = sorted(
+        path.stem for path in (Path(moodscale.__file__).parent / "registry" / "serving").glob("[a-z]*.py")
+    )
+    for entry in ("moodscale.registry.pyfunc_model", *(f"moodscale.registry.serving.{name}" for name in servings)):
         _imports(entry, seen, outside)
-    assert "moodscale.models.qwen2_audio" in seen
+    for recipe in ("qwen2_audio", "transcript_severity"):
+        _imports(f"moodscale.recipes.{recipe}", seen, outside)
+    assert seen >= {"moodscale.models.qwen2_audio", "moodscale.registry.serving.conversation"}
     assert "moodscale.train" not in seen, "scoring needs neither Ray nor DeepSpeed"
     outside -= {"liger_kernel"}  # optional: without it the stock modules score
+    outside -= {"presidio_analyzer", "presidio_anonymizer", "spacy"}  # imported where transcripts are deidentified
     installed = metadata.packages_distributions()
     wanted = {installed[name][0].lower().replace("_", "-") for name in outside - sys.stdlib_module_names}
     # mlflow is three distributions in one namespace.
