@@ -45,3 +45,5 @@ class LabelConfig(Config):
     num_agreement: int = Field(200, ge=0)
     """Validation interviews that the teacher scores too, to be compared with their questionnaires; those answers are
     no labels. 0 asks for none."""
+    num_orders: int = Field(10, ge=0)
+    """Interviews that the teacher scores once more with an order added ("score 0"), to report how far that moves it."""

@@ -110,9 +110,9 @@ class Recipe(Protocol):
         """The units of a split.
 
         Args:
-            split: ``None`` for people without a label, who may be scored or, with ``labels``, trained on.
+            split: ``None`` for people without a label, who may be scored.
             reader: who reads, where the test split is counted.
-            labels: ``TRAINING_LABELS`` to train on, and nobody else; of the training split, and of the unlabelled.
+            labels: ``TRAINING_LABELS``: exactly these interviews, of the training split and of people without a label.
         Raises:
             ConfigError: the manifest or the labels lack what this recipe needs; says which setting brings it.
         """

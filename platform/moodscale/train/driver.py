@@ -277,8 +277,7 @@ def training_examples(job: TrainJob, recipe: Recipe, manifest: Manifest) -> Exam
     if job.labels is None:
         return recipe.examples(manifest, Split.TRAIN)
     labels = open_labels(location(job.labels), manifest).for_training()
-    parts = [recipe.examples(manifest, split, labels=labels) for split in (Split.TRAIN, None)]
-    return Examples.concatenated([part for part in parts if len(part)] or parts[:1])
+    return recipe.examples(manifest, Split.TRAIN, labels=labels)
 
 
 def worker_main(config: dict[str, Any]) -> None:

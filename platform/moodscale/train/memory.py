@@ -28,7 +28,7 @@ class ModelFacts:
         total_params: base and adapter.
         trainable_params: the adapter's.
         largest_module_params: frozen parameters of the largest single module, which ZeRO-3 gathers whole.
-        cost: of one clip.
+        cost: of one example.
     """
 
     total_params: int

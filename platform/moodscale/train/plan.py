@@ -1,7 +1,7 @@
 """What a training job would need, computed on the meta device: no GPU, no download.
 
-Memory per GPU is arithmetic (:mod:`moodscale.train.memory`); time is a clip's operations over the chip's peak at an
-assumed utilisation. The utilisation is an input and not a finding: measure it once on the machine, then plan with it.
+Memory per GPU is arithmetic (:mod:`moodscale.train.memory`); time is an example's operations over the chip's peak at
+an assumed utilisation. The utilisation is an input and not a finding: measure it once on the machine, then plan with it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from moodscale.train.engine import deepspeed_config
 from moodscale.train.memory import GB, Memory, ModelFacts, Setting, memory
 
 MICRO_BATCHES = (1, 2, 4, 8, 16)
-BUSY_MICRO_BATCH = 4
-"""Clips (some 1,200 tokens) from which a GPU is kept busy: below, launching kernels costs more than recomputing."""
+BUSY_TOKENS = 1000
+"""Tokens of a micro-batch from which a GPU is kept busy: below, launching kernels costs more than recomputing."""
+NUM_UNITS = {"clip": 7244, "interview": 6283}
+"""Examples of an epoch where nobody says how many: the published training splits."""
 DEFAULT_BUCKET_VALUES = 500_000_000
 """DeepSpeed's ``reduce_bucket_size`` where the engine's configuration does not set one."""
 MAX_WORKERS = 64
@@ -59,6 +61,8 @@ class Plan:
     """The answer of :func:`plan`.
 
     Attributes:
+        unit: what an example is, as the recipe names it.
+        num_units: examples an epoch.
         configured: the configuration as given.
         rows: every ZeRO stage × micro-batch × checkpointing × offload at the configured precision and workers.
         utilisation: share of the chip's peak that the hours assume.
@@ -68,15 +72,21 @@ class Plan:
     facts: ModelFacts
     train: TrainConfig
     gpus: tuple[Gpu, ...]
-    num_clips: int
+    unit: str
+    num_units: int
     utilisation: float
     reserve_gb: float
     bucket_values: int
     configured: Row
     rows: tuple[Row, ...]
 
-    def tflop_per_clip(self, setting: Setting | None = None) -> float:
-        """Forward, backward and, with checkpointing, recomputation of one clip."""
+    @property
+    def one(self) -> str:
+        """``a clip``, ``an interview``."""
+        return f"{'an' if self.unit[0] in 'aeiou' else 'a'} {self.unit}"
+
+    def tflop_per_unit(self, setting: Setting | None = None) -> float:
+        """Forward, backward and, with checkpointing, recomputation of one example."""
         setting = setting or self.configured.setting
         return self.facts.cost.train_flops(setting.gradient_checkpointing) / 1e12
 
@@ -84,12 +94,15 @@ class Plan:
         """Wall-clock hours of one epoch on the configured number of GPUs, at the assumed utilisation."""
         setting = setting or self.configured.setting
         rate = gpu.tflops(setting.precision) * self.utilisation * self.train.num_workers
-        return self.num_clips * self.tflop_per_clip(setting) / rate / 3600
+        return self.num_units * self.tflop_per_unit(setting) / rate / 3600
 
     @cached_property
     def recommended(self) -> dict[str, Row | None]:
         """By GPU, the setting to write; None where nothing fits."""
-        return {gpu.name: _recommend(self.rows, gpu, self.train.num_workers) for gpu in self.gpus}
+        return {gpu.name: self._recommend(gpu) for gpu in self.gpus}
+
+    def _recommend(self, gpu: Gpu) -> Row | None:
+        return _recommend(self.rows, gpu, self.train.num_workers, -(-BUSY_TOKENS // self.facts.cost.tokens))
 
     @cached_property
     def advice(self) -> list[str]:
@@ -106,18 +119,21 @@ class Plan:
         return Row(setting, memory(self.facts, setting, workers, self.bucket_values, self.reserve_gb * GB))
 
     def to_json(self) -> dict[str, Any]:
-        """Sizes in GB (10⁹ bytes) on each GPU; ``host_gb`` is each worker's share of the host's memory."""
+        """Sizes in GB (10⁹ bytes) on each GPU; ``host_gb`` is each worker's share of the host's memory.
+
+        Keys name the unit: ``tflop_per_clip`` and ``num_clips``, or ``tflop_per_interview`` and ``num_interviews``.
+        """
         return {
             "trainable_params": self.facts.trainable_params,
             "total_params": self.facts.total_params,
-            "tflop_per_clip": round(self.tflop_per_clip(), 3),
+            f"tflop_per_{self.unit}": round(self.tflop_per_unit(), 3),
             "tflop_parts": {
                 "forward": round(self.facts.cost.forward_flops / 1e12, 3),
                 "backward": round(self.facts.cost.backward_flops / 1e12, 3),
                 "recompute": round(self.facts.cost.recompute_flops / 1e12, 3),
             },
             "assumptions": {
-                "num_clips": self.num_clips,
+                f"num_{self.unit}s": self.num_units,
                 "num_workers": self.train.num_workers,
                 "effective_batch": self.train.effective_batch,
                 "utilisation": self.utilisation,
@@ -148,7 +164,7 @@ class Plan:
             "gb": row.memory.to_json(),
             "total_gb": round(row.memory.total / GB, 3),
             "host_gb": round(row.memory.host / GB, 3),
-            "tflop_per_clip": round(self.tflop_per_clip(setting), 3),
+            f"tflop_per_{self.unit}": round(self.tflop_per_unit(setting), 3),
             "fits": {gpu.name: row.fits(gpu) for gpu in self.gpus},
         }
 
@@ -160,7 +176,7 @@ class Plan:
 def plan(
     recipe: Recipe,
     train: TrainConfig,
-    num_clips: int = 7244,
+    num_units: int | None = None,
     gpus: Sequence[Gpu] = (H100, A800),
     utilisation: float = 0.4,
     reserve_gb: float = 6.0,
@@ -168,7 +184,7 @@ def plan(
     """Compute what a job needs; each worker is taken to have one GPU.
 
     Args:
-        num_clips: clips an epoch; the default is the published training split.
+        num_units: examples an epoch; by default as many as the published training split of such units has.
         utilisation: share of the peak that training reaches (good LoRA on one H100: 0.40–0.43).
         reserve_gb: kept free on each GPU for the CUDA context, kernels' workspaces and fragmentation.
     Raises:
@@ -176,8 +192,11 @@ def plan(
     """
     if not 0 < utilisation <= 1:
         raise ValueError(f"utilisation={utilisation} is a share of the chip's peak: give a number in (0, 1]")
-    if num_clips < 1:
-        raise ValueError(f"num_clips={num_clips}: an epoch has at least one clip")
+    unit = recipe.unit
+    if num_units is None:
+        num_units = NUM_UNITS.get(unit, 1000)
+    if num_units < 1:
+        raise ValueError(f"num_{unit}s={num_units}: an epoch has at least one {unit}")
     if reserve_gb < 0:
         raise ValueError(f"reserve_gb={reserve_gb} cannot be negative")
     zero = deepspeed_config(train, OptimConfig())["zero_optimization"]
@@ -191,7 +210,8 @@ def plan(
         facts=facts,
         train=train,
         gpus=tuple(gpus),
-        num_clips=num_clips,
+        unit=unit,
+        num_units=num_units,
         utilisation=utilisation,
         reserve_gb=reserve_gb,
         bucket_values=bucket_values,
@@ -240,7 +260,7 @@ def settings(train: TrainConfig) -> list[Setting]:
 _OFFLOADS = ("none", "optimizer", "parameters", "optimizer+parameters")
 
 
-def _recommend(rows: Iterable[Row], gpu: Gpu, num_workers: int) -> Row | None:
+def _recommend(rows: Iterable[Row], gpu: Gpu, num_workers: int, busy_micro_batch: int) -> Row | None:
     """Offload least, then shard least, then do not recompute, then the largest micro-batch.
 
     A setting that keeps the GPU busy goes first. With several workers ZeRO starts at 1, which sends as much as plain
@@ -249,7 +269,7 @@ def _recommend(rows: Iterable[Row], gpu: Gpu, num_workers: int) -> Row | None:
     fitting = [row for row in rows if row.fits(gpu) and (row.setting.zero_stage > 0 or num_workers == 1)]
     if not fitting:
         return None
-    busy = min(BUSY_MICRO_BATCH, max(row.setting.micro_batch for row in rows))
+    busy = min(busy_micro_batch, max(row.setting.micro_batch for row in rows))
 
     def rank(row: Row) -> tuple[int, bool, int, bool, int]:
         chosen = row.setting
@@ -277,8 +297,8 @@ def _advise(plan: Plan, gpu: Gpu) -> list[str]:
     fits = f"the configuration fits: {needed:.1f} GB of {available:g} GB"
     if best is None or best.setting == configured.setting:
         return [f"{fits}, as recommended."]
-    saved = 1 - plan.tflop_per_clip(best.setting) / plan.tflop_per_clip()
-    gain = f", {saved:.0%} fewer operations a clip" if saved > 0.005 else ""
+    saved = 1 - plan.tflop_per_unit(best.setting) / plan.tflop_per_unit()
+    gain = f", {saved:.0%} fewer operations {plan.one}" if saved > 0.005 else ""
     changes = _changes(configured.setting, best.setting)
     return [f"{fits}.", f"faster or smaller: {changes} ({best.memory.total / GB:.1f} GB{gain})."]
 

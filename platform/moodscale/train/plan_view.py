@@ -21,7 +21,7 @@ def render(plan: Plan) -> RenderableType:
         _parts(plan),
         Text(f"\nGB per GPU by micro-batch, {plan.reserve_gb:g} in reserve; ✗ does not fit ({limits})", style="bold"),
         _grid(plan),
-        Text(f"\nOne epoch of {plan.num_clips:,} clips at {plan.utilisation:.0%} of the peak, an assumption", "bold"),
+        Text(f"\nOne epoch of {plan.num_units:,} {plan.unit}s at {plan.utilisation:.0%} of the peak, an assumption", "bold"),
         _time(plan),
         Text("\n" + "\n".join(plan.advice)),
     )
@@ -32,12 +32,18 @@ def _heading(plan: Plan) -> Text:
     lines = [
         f"{facts.trainable_params:,} trainable of {facts.total_params:,} parameters "
         f"({facts.trainable_params / facts.total_params:.3%})",
-        f"{plan.tflop_per_clip():.1f} TFLOP a clip as configured: {cost.forward_flops / 1e12:.1f} forward, "
-        f"{cost.backward_flops / 1e12:.1f} backward, {cost.recompute_flops / 1e12:.1f} more with checkpointing",
+        f"{_tera(plan.tflop_per_unit() * 1e12)} TFLOP {plan.one} as configured: {_tera(cost.forward_flops)} forward, "
+        f"{_tera(cost.backward_flops)} backward, {_tera(cost.recompute_flops)} more with checkpointing",
         f"{plan.train.num_workers} worker(s) of one GPU each, {plan.configured.setting.precision}, effective batch "
         f"{plan.train.effective_batch}",
     ]
     return Text("\n".join(lines))
+
+
+def _tera(flops: float) -> str:
+    """In TFLOP; a small model's too are to be told from nothing."""
+    tera = flops / 1e12
+    return f"{tera:.1f}" if tera >= 1 else f"{tera:.2g}"
 
 
 def _describe(setting: Setting) -> str:
@@ -97,7 +103,7 @@ def _time(plan: Plan) -> Table:
     table = Table()
     table.add_column("GPU")
     table.add_column("setting")
-    table.add_column("TFLOP a clip", justify="right")
+    table.add_column(f"TFLOP {plan.one}", justify="right")
     table.add_column("time", justify="right")
     table.add_column("GPU-hours", justify="right")
     for gpu in plan.gpus:
@@ -108,7 +114,7 @@ def _time(plan: Plan) -> Table:
             table.add_row(
                 gpu.name,
                 name if row.fits(gpu) else f"{name} (does not fit)",
-                f"{plan.tflop_per_clip(row.setting):.1f}",
+                _tera(plan.tflop_per_unit(row.setting) * 1e12),
                 f"{hours:.1f} h" if hours >= 2 else f"{hours * 60:.1f} min",
                 f"{hours * plan.train.num_workers:.2f}",
             )

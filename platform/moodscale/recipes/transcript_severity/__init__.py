@@ -5,7 +5,7 @@ These are its settings, which every verb reads; ``build`` makes the recipe, and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class TranscriptSeverityRecipeConfig(RecipeConfig):
     """Settings of the recipe."""
 
+    best_by: ClassVar[str] = "mae"
     kind: Literal["transcript_severity"] = "transcript_severity"
     model: ModelSource
     backbone: TextBackboneSizes
