@@ -24,6 +24,8 @@ class LabelConfig(Config):
     )
     answers: str | None = None
     """Folder or URI of the teacher's answers; by default one of the storage that all experiments share."""
+    allow_partial: bool = False
+    """Go on with what is labelled where a limit (of cost, of failures in a row) stopped the teacher early."""
     rounds: int = Field(2, ge=1, le=20)
     """At most so many; see ``patience``."""
     patience: int = Field(1, ge=1)

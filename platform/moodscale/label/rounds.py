@@ -134,7 +134,7 @@ def label(work: Labelling) -> LabelSummary:
 def _claim(work: Labelling, manifest: Manifest) -> None:
     """One folder holds the rounds of one configuration."""
     path = work.directory / _CLAIM
-    content = {"label": _settings(work.config), "manifest": manifest.hash}
+    content: dict[str, Any] = {"label": _settings(work.config), "manifest": manifest.hash}
     try:
         before = json.loads(path.read_text())
     except FileNotFoundError:
@@ -145,8 +145,8 @@ def _claim(work: Labelling, manifest: Manifest) -> None:
             "the manifest"
         ]
         raise ConfigError(
-            f"{work.directory} holds rounds with other settings: label.{', label.'.join(changed)} differ. Choose another "
-            "name, or remove that folder to label anew"
+            f"{work.directory} holds rounds with other settings: label.{', label.'.join(changed)} differ. Choose "
+            "another name, or remove that folder to label anew"
         )
 
 

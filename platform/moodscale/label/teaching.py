@@ -25,6 +25,10 @@ from moodscale.train.labels import Labeller
 Row = dict[str, Any]
 
 
+class LabellingStoppedError(RuntimeError):
+    """A teacher was stopped before it had labelled everybody. What it was paid for is kept."""
+
+
 @dataclass(frozen=True)
 class Taught:
     """A teacher's labels.
@@ -66,6 +70,12 @@ def teach(config: LabelConfig, answers: str, manifest: Manifest, seed: int) -> T
             f"label.teacher.kind={config.teacher.kind}: none of {len(transcripts)} interviews got a label"
             f"{f' ({reasons})' if reasons else ''}; nothing is labelled in the teacher's place"
         )
+    if found.summary.stopped_by is not None and not config.allow_partial:
+        raise LabellingStoppedError(
+            f"{found.summary.stopped_by} stopped the teacher with {len(found.answers)} of {len(transcripts)} interviews "
+            "labelled. They are kept and not asked for again: raise the setting and submit the job again, or go on with "
+            "what is there by label.allow_partial=true"
+        )
     by_id = {_unit(row): row for row in interviews.to_pylist()}
     name = f"teacher {config.teacher.kind}"
     rows = [relabel.taught_row(by_id[unit], instrument, answer, name) for unit, answer in found.answers.items()]
@@ -93,8 +103,8 @@ def instrument_of(manifest: Manifest) -> Instrument:
     found = sorted(set(manifest.interviews(Split.TRAIN)["instrument"].to_pylist()) - {None})
     if len(found) != 1:
         raise ConfigError(
-            f"{manifest.path}: the training people filled in {' and '.join(found) or 'no questionnaire'}; labels are of "
-            "one instrument: prepare a manifest of it"
+            f"{manifest.path}: the training people filled in {' and '.join(found) or 'no questionnaire'}; labels are "
+            "of one instrument: prepare a manifest of it"
         )
     return Instrument(found[0])
 

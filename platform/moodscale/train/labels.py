@@ -5,8 +5,8 @@ the steps before it; the row's digest covers the rest of the row. Opening a tabl
 
 - a row whose provenance does not hash to what it says is refused, by name;
 - nobody of the validation or test split is in it, and nobody's true label is another than the manifest's;
-- a pseudo-label's last labeller has not learned from the person whom it labels: out of fold, or a teacher that never
-  saw them.
+- whoever gave a pseudo-label has not learned from the person whom it labels (out of fold, or a teacher that never saw
+  them), and from nobody of the test split.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def _checked(table: pa.Table, facts: Mapping[str, Any], manifest: Manifest, show
     labellers = {name: Labeller.from_json(values) for name, values in facts["labellers"].items()}
     _check_people(rows, manifest, shown)
     _check_labels(rows, manifest, shown)
-    _check_labellers(rows, labellers, shown)
+    _check_labellers(rows, labellers, manifest, shown)
     # Last: an altered row is named before the table is.
     if facts["hash"] != _table_hash(table, facts):
         raise CorpusError(f"{shown}: rows were added or taken away since it was made; make it with `moodscale label`")
@@ -249,7 +249,17 @@ def _check_labels(rows: Sequence[Mapping[str, Any]], manifest: Manifest, shown: 
             raise CorpusError(f"{where}: its provenance does not end at its label")
 
 
-def _check_labellers(rows: Sequence[Mapping[str, Any]], labellers: Mapping[str, Labeller], shown: str) -> None:
+def _check_labellers(
+    rows: Sequence[Mapping[str, Any]], labellers: Mapping[str, Labeller], manifest: Manifest, shown: str
+) -> None:
+    tested = {person_hash(person): person for person in manifest.people(Split.TEST)}
+    for name, labeller in sorted(labellers.items()):
+        known = sorted(tested[one] for one in labeller.learned_from & tested.keys())
+        if known:
+            raise CorpusError(
+                f"{shown}: {name} has learned from person {known[0]} of the test split ({len(known)} of it in all): its "
+                "labels would carry their answers into training"
+            )
     for row in rows:
         where = f"{shown}: interview {row['interview_id']}"
         for step in row["chain"]:
