@@ -47,7 +47,6 @@ class Refusal(enum.StrEnum):
     TOO_LONG = "too_long"
     NO_EVIDENCE = "no_evidence"
     NOT_RECORDED = "not_recorded"
-    ENGINE = "engine"
 
 
 @dataclass(frozen=True)

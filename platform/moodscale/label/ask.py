@@ -21,7 +21,7 @@ from moodscale.label.dispatch import Dispatcher, Question
 from moodscale.label.hosts import check_deidentified
 from moodscale.label.money import Budget, Cost
 from moodscale.label.orders import holds_order, with_order
-from moodscale.label.teachers.base import BatchTeacher, Reply, Teacher, TeacherConfig
+from moodscale.label.teachers.base import BatchTeacher, Reply, Teacher, TeacherConfig, TeacherFailure
 from moodscale.label.transcript import Transcript
 from moodscale.storage import Place
 
@@ -175,8 +175,11 @@ class _Run:
         """Store replies several at a time, and count each when it is safe."""
         writing = []
         for at, reply in teacher.ask_all([question.transcripts[0] for question in questions]):
-            stored = self._judge(questions[at], reply)
             self.summary.num_requests += 1
+            if isinstance(reply, TeacherFailure):
+                self._failed[questions[at].key] = reply.reason.value
+                continue
+            stored = self._judge(questions[at], reply)
             writing.append((questions[at], stored, threads.submit(self._store.put, questions[at].key, stored)))
             while len(writing) >= 2 * _NUM_THREADS:
                 self._finish(*writing.pop(0))

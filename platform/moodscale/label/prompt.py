@@ -123,6 +123,14 @@ def _form(instrument: Instrument) -> dict[str, Any]:
 
 def _lines(turns: Sequence[tuple[int, Turn]]) -> list[str]:
     return [
-        json.dumps({"turn": at, "speaker": turn.speaker.value, "text": turn.text}, ensure_ascii=False)
+        _inert(json.dumps({"turn": at, "speaker": turn.speaker.value, "text": turn.text}, ensure_ascii=False))
         for at, turn in turns
     ]
+
+
+def _inert(line: str) -> str:
+    """The same JSON without a way to spell a model's control tokens (``<|im_end|>``, ``</s>``, ``[/INST]``).
+
+    A tokenizer takes their text for the tokens themselves, wherever it stands.
+    """
+    return line.replace("<", "\\u003c").replace("[", "\\u005b")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from moodscale.config import ConfigError
-from moodscale.label.answer import Refusal, RefusedAnswer, Usage, parse_text
+from moodscale.label.answer import Refusal, RefusedAnswer, Usage
 from moodscale.label.answers import request_key
 from moodscale.label.hosts import check_deidentified
 from moodscale.label.http_teacher import HttpTeacherConfig, failure_of, network_options, silence_sdks
 from moodscale.label.prompt import SCHEMA_NAME, answer_schema, build_prompt
-from moodscale.label.teachers.base import Failure, Reply, TeacherFailure
+from moodscale.label.teachers.base import Failure, Reply, TeacherFailure, read_reply
 from moodscale.label.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -165,11 +165,7 @@ def _reply(message: Any) -> Reply:
             if isinstance(handed_in, Mapping):
                 return Reply(handed_in, usage)
     texts = [block.text for block in blocks if getattr(block, "type", None) == "text" and isinstance(block.text, str)]
-    try:
-        return Reply(parse_text("".join(texts)), usage)
-    except RefusedAnswer as refused:
-        refused.usage = usage
-        raise
+    return read_reply("".join(texts), usage)
 
 
 def _usage(given: Any) -> Usage | None:

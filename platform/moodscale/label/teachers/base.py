@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import Field
 
 from moodscale.config import Component, Config
-from moodscale.label.answer import Answer, RefusedAnswer, Usage
+from moodscale.label.answer import Answer, RefusedAnswer, Usage, parse_text
 from moodscale.label.money import Cost
 from moodscale.label.transcript import Transcript
 
@@ -84,6 +84,19 @@ class Reply:
     usage: Usage | None = None
 
 
+def read_reply(text: str, usage: Usage | None) -> Reply:
+    """A reply from what a model wrote.
+
+    Raises:
+        RefusedAnswer: there is no object in it; with what was paid.
+    """
+    try:
+        return Reply(parse_text(text), usage)
+    except RefusedAnswer as refused:
+        refused.usage = usage
+        raise
+
+
 @runtime_checkable
 class Teacher(Protocol):
     """Answers one transcript at a time."""
@@ -133,8 +146,10 @@ class BatchTeacher(Protocol):
         """Everything that changes an answer, as JSON: a part of every answer's key."""
         ...
 
-    def ask_all(self, transcripts: Sequence[Transcript]) -> Iterator[tuple[int, Reply | RefusedAnswer]]:
-        """Index and reply of each, in any order, as soon as it is there."""
+    def ask_all(
+        self, transcripts: Sequence[Transcript]
+    ) -> Iterator[tuple[int, Reply | RefusedAnswer | TeacherFailure]]:
+        """Index and reply of each, in any order, as soon as it is there; a failure is not stored."""
         ...
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from moodscale.config import ConfigError
-from moodscale.label.answer import Refusal, RefusedAnswer, Usage, parse_text
+from moodscale.label.answer import Refusal, RefusedAnswer, Usage
 from moodscale.label.answers import request_key
 from moodscale.label.hosts import check_deidentified
 from moodscale.label.http_teacher import HttpTeacherConfig, failure_of, network_options, silence_sdks
 from moodscale.label.prompt import SCHEMA_NAME, answer_schema, build_prompt
-from moodscale.label.teachers.base import Failure, Reply, TeacherFailure
+from moodscale.label.teachers.base import Failure, Reply, TeacherFailure, read_reply
 from moodscale.label.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -137,19 +137,6 @@ def _reply(completion: Any) -> Reply:
         raise RefusedAnswer(Refusal.TRUNCATED, usage)
     content = getattr(message, "content", None)
     return read_reply(content if isinstance(content, str) else "", usage)
-
-
-def read_reply(text: str, usage: Usage | None) -> Reply:
-    """A reply from its text.
-
-    Raises:
-        RefusedAnswer: there is no object in it; with what was paid.
-    """
-    try:
-        return Reply(parse_text(text), usage)
-    except RefusedAnswer as refused:
-        refused.usage = usage
-        raise
 
 
 def _usage(given: Any) -> Usage | None:
