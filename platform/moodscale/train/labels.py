@@ -257,7 +257,7 @@ def _check_labellers(
         known = sorted(tested[one] for one in labeller.learned_from & tested.keys())
         if known:
             raise CorpusError(
-                f"{shown}: {name} has learned from person {known[0]} of the test split ({len(known)} of it in all): its "
+                f"{shown}: {name} has learned from person {known[0]} of the test split ({len(known)} in all): its "
                 "labels would carry their answers into training"
             )
     for row in rows:
