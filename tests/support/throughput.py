@@ -111,7 +111,7 @@ def measure(
     planned = plan(built, settings)
     return Throughput(
         clips_per_s=settings.effective_batch / seconds,
-        tflop_per_clip=planned.tflop_per_clip(),
+        tflop_per_clip=planned.tflop_per_unit(),
         losses=tuple(losses),
         peak_gb=torch.cuda.max_memory_allocated() / 1e9 if is_cuda else None,
         planned_gb=planned.configured.memory.total / 1e9 - planned.reserve_gb,

@@ -44,17 +44,18 @@ class Kept:
 
 @dataclass(frozen=True)
 class CostModel:
-    """A recipe's arithmetic for one clip, from which ``plan`` computes memory and time.
+    """A recipe's arithmetic for one example (a clip, an interview), from which ``plan`` computes memory and time.
 
     Attributes:
-        forward_flops: floating point operations of one forward pass over one clip.
+        forward_flops: floating point operations of one forward pass over one example.
         backward_flops: of one backward pass with frozen base weights (input gradients only, plus the adapters').
         recompute_flops: what gradient checkpointing adds: the blocks' forward pass again, and input gradients further
-            down than needed, because transformers then makes the embeddings' outputs require gradients.
-        activations: kept for the backward pass of one clip, without checkpointing.
+            down than needed, where transformers makes the embeddings' outputs require gradients.
+        activations: kept for the backward pass of one example, without checkpointing.
         checkpointed: kept with checkpointing: every block's input, and one block at work.
         block: what the largest single block keeps; its gradients need about as much again while it is at work.
-        head_logits: numbers in the logits of one clip's scored positions (not part of the three above).
+        head_logits: numbers in the logits of one example's scored positions (not part of the three above).
+        tokens: positions of the language model that one example has.
     """
 
     forward_flops: float
@@ -64,9 +65,10 @@ class CostModel:
     checkpointed: Kept
     block: Kept
     head_logits: float
+    tokens: int = 300
 
     def train_flops(self, gradient_checkpointing: bool) -> float:
-        """Operations of one clip's forward and backward pass."""
+        """Operations of one example's forward and backward pass."""
         recomputed = self.recompute_flops if gradient_checkpointing else 0.0
         return self.forward_flops + self.backward_flops + recomputed
 
@@ -76,7 +78,7 @@ class CostModel:
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of the network over one clip."""
+    """A stretch of the network over one example."""
 
     forward: float = 0.0
     backward: float = 0.0
@@ -233,4 +235,5 @@ def qwen2_audio_cost(
         checkpointed=inputs + outside.kept + block,
         block=block,
         head_logits=float(scored_tokens * sizes.vocab_size),
+        tokens=sequence,
     )

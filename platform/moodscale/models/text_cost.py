@@ -198,4 +198,5 @@ def text_cost(
         checkpointed=(inputs + outside + block) * num_windows,
         block=block * num_windows,
         head_logits=0.0,
+        tokens=window_tokens * num_windows,
     )

@@ -1,7 +1,7 @@
 """What a training job would need, computed on the meta device: no GPU, no download.
 
 Memory per GPU is arithmetic (:mod:`moodscale.train.memory`); time is an example's operations over the chip's peak at
-an assumed utilisation. The utilisation is an input and not a finding: measure it once on the machine, then plan with it.
+an assumed utilisation. That is an input and not a finding: measure it once on the machine, then plan with it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ _SHOWN_OFFLOADS = ((0, "none"), (1, "none"), (2, "none"), (3, "none"), (3, "opti
 
 def render(plan: Plan) -> RenderableType:
     """Parameters, memory by part, which settings fit, time, and what to change."""
+    epoch = f"{plan.num_units:,} {plan.unit}s at {plan.utilisation:.0%} of the peak, an assumption"
     limits = ", ".join(f"{gpu.name} {gpu.memory_gb:g}" for gpu in plan.gpus)
     return Group(
         _heading(plan),
@@ -21,7 +22,10 @@ def render(plan: Plan) -> RenderableType:
         _parts(plan),
         Text(f"\nGB per GPU by micro-batch, {plan.reserve_gb:g} in reserve; ✗ does not fit ({limits})", style="bold"),
         _grid(plan),
-        Text(f"\nOne epoch of {plan.num_units:,} {plan.unit}s at {plan.utilisation:.0%} of the peak, an assumption", "bold"),
+        Text(
+            f"\nOne epoch of {plan.num_units:,} {plan.unit}s at {plan.utilisation:.0%} of the peak, an assumption",
+            "bold",
+        ),
         _time(plan),
         Text("\n" + "\n".join(plan.advice)),
     )

@@ -62,6 +62,8 @@ def published() -> Plan:
 class FakeRecipe:
     """10 GB of frozen weights in 16 bits, a small adapter; a clip keeps 5 GB, or 1 GB with checkpointing."""
 
+    unit = "clip"
+
     def build_meta(self) -> nn.Module:
         with torch.device("meta"):
             base = [nn.Linear(100_000, 1000, bias=False) for _ in range(50)]
@@ -88,7 +90,7 @@ class FakeRecipe:
 def fake_plan(gpu_gb: float = 80, reserve_gb: float = 0, **train: Any) -> tuple[Plan, Gpu]:
     gpu = Gpu("fake", memory_gb=gpu_gb, tflops_16bit=100, tflops_fp32=10)
     engine = EngineConfig(**{"zero_stage": 0, **train.pop("engine", {})})
-    made = plan(FakeRecipe(), TrainConfig(engine=engine, **train), num_clips=3600, gpus=[gpu], reserve_gb=reserve_gb)
+    made = plan(FakeRecipe(), TrainConfig(engine=engine, **train), num_units=3600, gpus=[gpu], reserve_gb=reserve_gb)
     return made, gpu
 
 
@@ -286,8 +288,71 @@ def test_a_configuration_that_fits_is_told_what_would_be_faster() -> None:
     assert "25% fewer operations" in faster
 
 
-@pytest.mark.parametrize("wrong", [{"utilisation": 0.0}, {"utilisation": 1.1}, {"num_clips": 0}, {"reserve_gb": -1}])
+@pytest.mark.parametrize("wrong", [{"utilisation": 0.0}, {"utilisation": 1.1}, {"num_units": 0}, {"reserve_gb": -1}])
 def test_inputs_outside_their_range_are_refused_by_name(wrong: dict[str, Any]) -> None:
     [name] = wrong
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=name.replace("units", "clips")):
         plan(FakeRecipe(), TrainConfig(), **wrong)
+
+
+class FakeTranscripts(FakeRecipe):
+    """The same with long examples: one alone keeps a GPU busy."""
+
+    unit = "interview"
+
+    def cost(self) -> CostModel:
+        return replace(super().cost(), tokens=4096)
+
+
+def test_examples_are_named_as_the_recipe_names_them() -> None:
+    made = plan(FakeTranscripts(), TrainConfig(), num_units=50, gpus=[Gpu("fake", 80, 100, 10)])
+    shown = made.to_json()
+    assert shown["tflop_per_interview"] == 9
+    assert shown["assumptions"]["num_interviews"] == 50
+    written = io.StringIO()
+    Console(width=100, file=written).print(render(made))
+    assert "clip" not in json.dumps(shown) + written.getvalue()
+    assert "9.0 TFLOP an interview as configured" in written.getvalue()
+
+
+def test_one_long_example_keeps_a_gpu_busy_where_clips_need_several() -> None:
+    # 13 GB hold one without checkpointing or several with it; for clips it recomputes rather than starve the GPU.
+    gpu = Gpu("fake", 16, 100, 10)
+    train = TrainConfig(engine=EngineConfig(zero_stage=0))
+    assert choose(plan(FakeTranscripts(), train, gpus=[gpu], reserve_gb=0), gpu) == (1, False, 0)
+    assert choose(plan(FakeRecipe(), train, gpus=[gpu], reserve_gb=0), gpu) == (4, True, 0)
+
+
+SEVERITY = ("qwen3_5_27b", "llama_3_8b")
+
+
+@pytest.mark.parametrize("name", SEVERITY)
+def test_severity_configurations_say_what_their_plans_recommend(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    made = plan_file(RECIPES / f"transcript_severity_{name}.yaml")
+    written = (made.train.micro_batch, made.train.engine.gradient_checkpointing, made.train.engine.zero_stage)
+    assert choose(made, H100) == choose(made, A800) == written
+    assert made.configured.fits(H100)
+    assert made.unit == "interview"
+
+
+def test_the_27_billion_parameters_fit_whole_on_80_gb_only_with_checkpointing() -> None:
+    made = plan_file(RECIPES / "transcript_severity_qwen3_5_27b.yaml")
+    # By hand from the published sizes, without the vocabulary's head, which nothing here needs.
+    attention = 5120 * (2 * 24 + 4 + 4) * 256 + 24 * 256 * 5120 + 2 * 256
+    keys, values = 16 * 128, 48 * 128
+    delta_rule = 5120 * (2 * keys + 2 * values + 2 * 48) + values * 5120 + 4 * (2 * keys + values) + 2 * 48 + 128
+    shared = 3 * 5120 * 17_408 + 2 * 5120
+    assert made.facts.frozen_params == 248_320 * 5120 + 16 * attention + 48 * delta_rule + 64 * shared + 5120
+    assert made.train.num_workers == 8
+    for stage in (0, 1, 2):
+        assert row(made, stage, 1, checkpointing=True).fits(H100)
+        assert not row(made, stage, 1, checkpointing=False).fits(H100)
+    assert row(made, 3, 1, checkpointing=True).memory.total < 0.4 * row(made, 2, 1, checkpointing=True).memory.total
+    offloaded = row(made, 3, 1, checkpointing=True, offload="optimizer+parameters").memory
+    assert offloaded.base_weights == 0
+    assert offloaded.host > 6 * GB
