@@ -90,7 +90,7 @@ class HttpTeacherConfig(TeacherConfig):
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
             raise ConfigError(
-                f"teacher.api_key_env={self.api_key_env}: the variable is not set in this process' environment; set "
+                f"label.teacher.api_key_env={self.api_key_env}: the variable is not set in this process' environment; set "
                 "it, or write null for a server that wants no key"
             )
         return key
@@ -165,10 +165,12 @@ def failure_of(error: Exception, sdk: Any, model: str) -> Exception:
 def _of_status(status: int, code: str, headers: Mapping[str, str], model: str) -> Exception:
     if status in (401, 403):
         return ConfigError(
-            f"teacher.api_key_env: the server answered {status}; check the key in that variable, and what it may use"
+            f"label.teacher.api_key_env: the server answered {status}; check the key in that variable, and what it may use"
         )
     if status == 404:
-        return ConfigError(f"teacher.model={model}: the server answered 404; check teacher.model and teacher.base_url")
+        return ConfigError(
+            f"label.teacher.model={model}: the server answered 404; check label.teacher.model and label.teacher.base_url"
+        )
     if code in _TOO_LONG or status == 413:
         return RefusedAnswer(Refusal.TOO_LONG, Usage())
     if code in _FILTERED:
@@ -177,7 +179,9 @@ def _of_status(status: int, code: str, headers: Mapping[str, str], model: str) -
     if status == 429 and code != "insufficient_quota":
         return TeacherFailure(Failure.RATE_LIMITED, passing=True, retry_after_s=wait_s)
     if status in (402, 429):
-        return ConfigError(f"teacher: the server answered {status}, the account's quota is used up; raise it there")
+        return ConfigError(
+            f"label.teacher: the server answered {status}, the account's quota is used up; raise it there"
+        )
     if status in (408, 409) or status >= 500:
         return TeacherFailure(Failure.SERVER_ERROR, passing=True, retry_after_s=wait_s)
     return TeacherFailure(Failure.BAD_REQUEST, passing=False)

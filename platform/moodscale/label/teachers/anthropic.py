@@ -49,7 +49,7 @@ class AnthropicConfig(HttpTeacherConfig):
         try:
             import anthropic
         except ImportError:
-            raise ConfigError("teacher.kind=anthropic: pip install 'moodscale[teachers]'") from None
+            raise ConfigError("label.teacher.kind=anthropic: pip install 'moodscale[teachers]'") from None
         silence_sdks()
         return AnthropicTeacher(self, host, anthropic)
 
@@ -58,11 +58,13 @@ class AnthropicConfig(HttpTeacherConfig):
             return
         if self.thinking_tokens >= self.max_output_tokens:
             raise ConfigError(
-                f"teacher.thinking_tokens={self.thinking_tokens} leaves nothing of teacher.max_output_tokens="
+                f"label.teacher.thinking_tokens={self.thinking_tokens} leaves nothing of label.teacher.max_output_tokens="
                 f"{self.max_output_tokens} for the answer; raise the latter"
             )
         if self.structured == "tool" or self.temperature is not None:
-            raise ConfigError("teacher.thinking_tokens goes with structured=json_schema or none, and temperature=null")
+            raise ConfigError(
+                "label.teacher.thinking_tokens goes with structured=json_schema or none, and temperature=null"
+            )
 
 
 class AnthropicTeacher:

@@ -84,6 +84,10 @@ class Reply:
     usage: Usage | None = None
 
 
+Outcome = Reply | RefusedAnswer | TeacherFailure
+"""Of one transcript, where all are asked at once: what is wrong with one is given, not raised."""
+
+
 def read_reply(text: str, usage: Usage | None) -> Reply:
     """A reply from what a model wrote.
 
@@ -146,9 +150,7 @@ class BatchTeacher(Protocol):
         """Everything that changes an answer, as JSON: a part of every answer's key."""
         ...
 
-    def ask_all(
-        self, transcripts: Sequence[Transcript]
-    ) -> Iterator[tuple[int, Reply | RefusedAnswer | TeacherFailure]]:
+    def ask_all(self, transcripts: Sequence[Transcript]) -> Iterator[tuple[int, Outcome]]:
         """Index and reply of each, in any order, as soon as it is there; a failure is not stored."""
         ...
 

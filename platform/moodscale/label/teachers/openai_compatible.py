@@ -44,7 +44,7 @@ class OpenAiCompatibleConfig(HttpTeacherConfig):
         try:
             import openai
         except ImportError:
-            raise ConfigError("teacher.kind=openai_compatible: pip install 'moodscale[teachers]'") from None
+            raise ConfigError("label.teacher.kind=openai_compatible: pip install 'moodscale[teachers]'") from None
         silence_sdks()
         return OpenAiCompatibleTeacher(self, host, openai)
 

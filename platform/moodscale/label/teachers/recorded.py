@@ -52,17 +52,17 @@ class RecordedTeacher:
         shown = display(place)
         try:
             if place.stat().st_size > _MAX_BYTES:
-                raise ConfigError(f"teacher.path={shown}: more than {_MAX_BYTES:,} bytes; split the file")
+                raise ConfigError(f"label.teacher.path={shown}: more than {_MAX_BYTES:,} bytes; split the file")
             data = place.read_bytes()
         except (OSError, KeyError) as error:
-            raise ConfigError(f"teacher.path={shown}: cannot be read ({type(error).__name__})") from None
+            raise ConfigError(f"label.teacher.path={shown}: cannot be read ({type(error).__name__})") from None
         self._hash = hashlib.sha256(data).hexdigest()
         if place.suffix == ".jsonl":
             rows = _json_rows(data, place.name)
         elif place.suffix == ".parquet":
             rows = _parquet_rows(data, place.name)
         else:
-            raise ConfigError(f"teacher.path={shown}: give a file that ends in .jsonl or .parquet")
+            raise ConfigError(f"label.teacher.path={shown}: give a file that ends in .jsonl or .parquet")
         self._answers: dict[str, Answer] = {}
         for number, row in rows:
             unit = _unit(row, f"{place.name}, row {number}")
@@ -70,7 +70,7 @@ class RecordedTeacher:
                 raise CorpusError(f"{place.name}, row {number}, unit_id: stands in an earlier row too; keep one")
             self._answers[unit] = _answer(row, config, f"{place.name}, row {number}")
         if not self._answers:
-            raise ConfigError(f"teacher.path={shown}: holds no row")
+            raise ConfigError(f"label.teacher.path={shown}: holds no row")
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
@@ -82,7 +82,7 @@ class RecordedTeacher:
         for at, transcript in enumerate(transcripts):
             if transcript.instrument != self._config.instrument:
                 raise ConfigError(
-                    f"teacher.instrument={self._config.instrument}: transcripts are labelled for "
+                    f"label.teacher.instrument={self._config.instrument}: transcripts are labelled for "
                     f"{transcript.instrument}; answers of one are never taken for the other"
                 )
             answer = self._answers.get(transcript.unit_id)
@@ -138,7 +138,9 @@ def _answer(row: Mapping[str, Any], config: RecordedConfig, where: str) -> Answe
     given = row.get("confidence")
     confidence = config.default_confidence if _is_blank(given) else _number(given)
     if confidence is None or not 0 <= confidence <= 1:
-        raise CorpusError(f"{where}, confidence: is no number from 0 to 1; write it, or set teacher.default_confidence")
+        raise CorpusError(
+            f"{where}, confidence: is no number from 0 to 1; write it, or set label.teacher.default_confidence"
+        )
     try:
         return check_answer(Answer(tuple(scores), total, confidence), config.instrument)
     except RefusedAnswer:

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 from moodscale.config import ConfigError
 from moodscale.label.answer import Refusal, RefusedAnswer, Usage
 from moodscale.label.prompt import answer_schema, build_prompt
-from moodscale.label.teachers.base import Failure, Reply, TeacherConfig, TeacherFailure, read_reply
+from moodscale.label.teachers.base import Failure, Outcome, TeacherConfig, TeacherFailure, read_reply
 from moodscale.label.transcript import Transcript
 from moodscale.ray_runtime import keep_quiet, ray_running
 
@@ -30,6 +30,7 @@ _OURS = frozenset(
     {"tensor_parallel_size", "pipeline_parallel_size", "dtype", "max_model_len", "seed", "model", "tokenizer"}
 )
 _RUNS_CODE = frozenset({"trust_remote_code", "code_revision", "hf_overrides", "middleware", "logits_processors"})
+_TOO_LONG = ("max_model_len", "maximum model length", "maximum context length", "longer than the maximum")
 _BUCKETS = ("s3://", "gs://", "abfss://", "azure://")
 
 
@@ -86,9 +87,11 @@ class VllmConfig(TeacherConfig):
 
     def open(self) -> VllmTeacher:
         if importlib.util.find_spec("vllm") is None:
-            raise ConfigError("teacher.kind=vllm: vLLM is not installed; pip install 'moodscale[vllm]' on every node")
+            raise ConfigError(
+                "label.teacher.kind=vllm: vLLM is not installed; pip install 'moodscale[vllm]' on every node"
+            )
         if not self.model.startswith(_BUCKETS) and not Path(self.source, "config.json").is_file():
-            raise ConfigError(f"teacher.model={self.model}: holds no config.json; name the folder of the weights")
+            raise ConfigError(f"label.teacher.model={self.model}: holds no config.json; name the folder of the weights")
         return VllmTeacher(self, build_processor)
 
     def engine_arguments(self) -> dict[str, Any]:
@@ -160,11 +163,9 @@ def from_engine(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def only_ours(row: dict[str, Any]) -> dict[str, Any]:
-    """One form for all rows. A failed one comes with its prompt, and with an error that may quote it: neither goes on."""
+    """One form for all rows. A failed one comes with its prompt and an error that may quote it: neither goes on."""
     error = str(row.get(ERROR) or "")
-    too_long = error != "" and any(
-        part in error.lower() for part in ("max_model_len", "maximum model length", "too long")
-    )
+    too_long = any(part in error.lower() for part in _TOO_LONG)
     return {
         "at": int(row["at"]),
         "text": "" if error else str(row["generated_text"]),
@@ -194,9 +195,7 @@ class VllmTeacher:
             "structured": config.structured, "chat_template": config.chat_template, "engine": config.engine,
         }  # fmt: skip
 
-    def ask_all(
-        self, transcripts: Sequence[Transcript]
-    ) -> Iterator[tuple[int, Reply | RefusedAnswer | TeacherFailure]]:
+    def ask_all(self, transcripts: Sequence[Transcript]) -> Iterator[tuple[int, Outcome]]:
         import ray
 
         with ray_running():
@@ -213,7 +212,7 @@ class VllmTeacher:
         num_blocks = -(-len(rows) // self._config.batch_size)
         return self._build(self._config)(ray.data.from_items(rows, override_num_blocks=num_blocks)).map(only_ours)
 
-    def _reply(self, row: Mapping[str, Any]) -> Reply | RefusedAnswer | TeacherFailure:
+    def _reply(self, row: Mapping[str, Any]) -> Outcome:
         usage = Usage(row["num_input_tokens"], row["num_output_tokens"])
         if row["failed"] == "too_long":
             return RefusedAnswer(Refusal.TOO_LONG, usage)
@@ -237,7 +236,9 @@ def _next(rows: Iterator[Any]) -> Any | None:
         return next(rows, None)
     except Exception as error:
         kind = type(error).__name__
-    raise RuntimeError(f"teacher.kind=vllm: the engines stopped ({kind}); Ray's worker logs on that node say more")
+    raise RuntimeError(
+        f"label.teacher.kind=vllm: the engines stopped ({kind}); Ray's worker logs on that node say more"
+    )
 
 
 def weights_fingerprint(source: str) -> str | None:
