@@ -18,7 +18,7 @@ from moodscale.train.failures import TrainingFailedError
 
 if TYPE_CHECKING:
     from moodscale.experiment import Experiment
-    from moodscale.verbs import Evaluated
+    from moodscale.verbs.evaluating import Evaluated
 
 app = typer.Typer(
     help="Train, evaluate and register models that estimate depression severity. Not a medical device.",
@@ -101,19 +101,19 @@ def synthesize(
 @app.command()
 def prepare(config: ConfigArg, overrides: Overrides = None, as_json: Json = False) -> None:
     """Interviews → clips, splits, a manifest."""
-    from moodscale import verbs
     from moodscale.prepare.summary import render_terminal
+    from moodscale.verbs import data
 
-    summary = verbs.prepare(_load(config, overrides))
+    summary = data.prepare(_load(config, overrides))
     _finish(summary.to_json(), as_json, render_terminal(summary))
 
 
 @app.command()
 def extract(config: ConfigArg, overrides: Overrides = None, as_json: Json = False) -> None:
     """Manifest → features, stored once by content. Submitted again, it computes only what is missing."""
-    from moodscale import verbs
+    from moodscale.verbs import data
 
-    summary = verbs.extract(_load(config, overrides))
+    summary = data.extract(_load(config, overrides))
     _finish(summary.to_json(), as_json, "\n".join(summary.lines()))
 
 
@@ -134,27 +134,27 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """What is in manifests, and what is wrong with it. With --check-overlap: exits 1 where there is overlap."""
-    from moodscale import verbs
     from moodscale.inspect.terminal import render, render_overlap
+    from moodscale.verbs import data
 
     if check_overlap:
         if out is not None:
             raise ConfigError("--check-overlap writes no page; leave out --out, or run without --check-overlap")
-        overlap = verbs.check_overlap(manifests)
+        overlap = data.check_overlap(manifests)
         _finish(overlap.to_json(), as_json, render_overlap(overlap))
         if not overlap.disjoint:
             raise typer.Exit(1)
         return
-    result = verbs.inspect(manifests, out, min_cell=min_cell, test_labels=test_labels, max_clips=clips_per_speaker)
+    result = data.inspect(manifests, out, min_cell=min_cell, test_labels=test_labels, max_clips=clips_per_speaker)
     _finish(result.to_json(), as_json, render(result.report, str(result.page)))
 
 
 @app.command()
 def train(config: ConfigArg, overrides: Overrides = None, as_json: Json = False) -> None:
     """Manifest → adapter. Submitted again, it resumes; finished, it says so."""
-    from moodscale import verbs
+    from moodscale.verbs import training
 
-    summary = verbs.train(_load(config, overrides))
+    summary = training.train(_load(config, overrides))
     state = "was finished already" if summary.already_finished else "finished"
     _finish(summary.to_json(), as_json, f"{state}: {summary.steps} steps, best checkpoint {summary.best_checkpoint}")
 
@@ -167,13 +167,13 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score the held-out splits, judge the result, write the report. With --predictions: judge any table."""
-    from moodscale import verbs
+    from moodscale.verbs import evaluating
 
     if predictions is not None:
         experiment = _load(config, overrides) if config is not None else None
-        result = verbs.evaluate_table(predictions, experiment)
+        result = evaluating.evaluate_table(predictions, experiment)
     elif config is not None:
-        result = verbs.evaluate_experiment(_load(config, overrides))
+        result = evaluating.evaluate_experiment(_load(config, overrides))
     else:
         raise ConfigError("evaluate needs the experiment's YAML file, or --predictions FILE")
     _finish(result.to_json(), as_json, _verdict(result))
@@ -191,9 +191,9 @@ def _verdict(result: Evaluated) -> str:
 @app.command()
 def register(config: ConfigArg, overrides: Overrides = None, as_json: Json = False) -> None:
     """Pack the best checkpoint, reload it, compare, and only then give it a version in the registry."""
-    from moodscale import verbs
+    from moodscale.verbs import registering
 
-    result = verbs.register(_load(config, overrides))
+    result = registering.register(_load(config, overrides))
     done = result.registered
     state = "was registered already" if done.already_registered else f"compared on {done.num_compared} clips"
     _finish(result.to_json(), as_json, f"{done.model_uri} ({done.alias}), {state}; guard: {done.guard_verdict}")
@@ -207,9 +207,9 @@ def predict_command(
     as_json: Json = False,
 ) -> None:
     """Score recordings with a registered model. The score is no diagnosis."""
-    from moodscale import verbs
+    from moodscale.verbs import registering
 
-    results = verbs.predict_registered(model, wavs, tracking_uri)
+    results = registering.predict_registered(model, wavs, tracking_uri)
     lines = [f"{row['path']}: P(depressed) {row['probability']:.3f} over {row['num_clips']} clips" for row in results]
     _finish({"predictions": results}, as_json, "\n".join(lines))
 
@@ -223,10 +223,10 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Parameters, memory and hours of an experiment, on the meta device: no GPU, no download."""
-    from moodscale import verbs
     from moodscale.train.plan_view import render
+    from moodscale.verbs import training
 
-    result = verbs.plan(_load(config, overrides), num_clips, utilisation)
+    result = training.plan(_load(config, overrides), num_clips, utilisation)
     _finish(result.to_json(), as_json, None if as_json else render(result))
 
 
@@ -242,13 +242,13 @@ def forget(
     as_json: Json = False,
 ) -> None:
     """Remove a person from manifests, features, runs and raw data, and name every model that learned from them."""
-    from moodscale import verbs
     from moodscale.forget.forget import Places
     from moodscale.forget.view import render as render_forgotten
+    from moodscale.verbs import data
 
     raw = None if corpus is None else _load(corpus, None).corpus
     places = Places(tuple(manifests or ()), tuple(runs or ()), tuple(features or ()), raw, tracking_uri)
-    result = verbs.forget(person, places, yes)
+    result = data.forget(person, places, yes)
     _finish(result.to_json(), as_json, render_forgotten(result))
     if not result.found:
         print(f"error: PERSON is nowhere; looked in {'; '.join(result.looked_in)}", file=sys.stderr)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from moodscale import verbs
 from moodscale.config import load_config
 from moodscale.corpora.synthesize import SynthesizeConfig, synthesize
 from moodscale.experiment import Experiment
 from moodscale.prepare.manifest import Manifest
+from moodscale.verbs import data, evaluating, training
 from tiny import SIZES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -60,10 +60,10 @@ def experiment(name: str, storage: Path, *overrides: str) -> Experiment:
     return load_config(Experiment, RECIPES / f"{name}.yaml", [*SMALL, f"storage_path={storage}", *overrides])
 
 
-def run(own: Experiment) -> tuple[Manifest, verbs.Evaluated, str]:
-    verbs.prepare(own)
-    verbs.train(own)
-    evaluated = verbs.evaluate_experiment(own)
+def run(own: Experiment) -> tuple[Manifest, evaluating.Evaluated, str]:
+    data.prepare(own)
+    training.train(own)
+    evaluated = evaluating.evaluate_experiment(own)
     return Manifest.open(str(own.manifest_dir)), evaluated, Path(str(evaluated.report)).read_text()
 
 

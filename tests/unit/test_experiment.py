@@ -9,7 +9,7 @@ import pytest
 
 from moodscale.config import ConfigError, validate
 from moodscale.experiment import Experiment
-from moodscale.verbs import run_key
+from moodscale.verbs.training import run_key
 from tiny_experiment import SETTINGS
 
 

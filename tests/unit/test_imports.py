@@ -17,7 +17,7 @@ def test_a_configuration_is_read_before_any_library_that_takes_seconds_is_import
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "import moodscale.cli, moodscale.verbs\n"
+        "import moodscale.cli, moodscale.verbs.data, moodscale.verbs.evaluating, moodscale.verbs.registering\n"
         "from moodscale.config import load_config\n"
         "from moodscale.experiment import Experiment\n"
         "load_config(Experiment, Path(sys.argv[1]), [])\n"

@@ -72,8 +72,8 @@ def teach(config: LabelConfig, answers: str, manifest: Manifest, seed: int) -> T
         )
     if found.summary.stopped_by is not None and not config.allow_partial:
         raise LabellingStoppedError(
-            f"{found.summary.stopped_by} stopped the teacher: {len(found.answers)} of {len(transcripts)} interviews are "
-            "labelled, and kept. Raise the setting and submit the job again, or go on with "
+            f"{found.summary.stopped_by} stopped the teacher: {len(found.answers)} of {len(transcripts)} interviews "
+            "are labelled, and kept. Raise the setting and submit the job again, or go on with "
             "what is there by label.allow_partial=true"
         )
     by_id = {_unit(row): row for row in interviews.to_pylist()}

@@ -30,7 +30,7 @@ from moodscale.prepare.pseudonyms import KEY_FILE_VARIABLE, KEY_VARIABLE, pseudo
 from moodscale.schema import CorpusError, Split
 from moodscale.storage import location
 from moodscale.train.lock import alone
-from moodscale.verbs import inspect
+from moodscale.verbs.data import inspect
 from tiny_daic import Session, people, write_corpus
 
 KEY = bytes(range(32)).hex()
