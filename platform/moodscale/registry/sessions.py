@@ -80,7 +80,8 @@ def sessions_of(manifest: Manifest, interviews: pa.Table) -> Iterator[Session]:
 def _rows_of(manifest: Manifest, keys: Collection[Key]) -> list[dict[str, Any]]:
     table = manifest.without_labels("interviews")
     places = zip(table["corpus"].to_pylist(), table["interview_id"].to_pylist(), strict=True)
-    return table.filter(pa.array([place in keys for place in places], pa.bool_())).to_pylist()
+    rows: list[dict[str, Any]] = table.filter(pa.array([place in keys for place in places], pa.bool_())).to_pylist()
+    return rows
 
 
 def cut_session(session: Session, config: PrepareConfig) -> list[dict[str, Any]]:
