@@ -1,0 +1,375 @@
+"""Who is in an ensemble: registered versions and runs, what each says of every interview, and whom it has learned from.
+
+A member's own unit may be a clip; the ensemble's is the interview, named ``corpus:interview`` as everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
+
+from moodscale.config import ConfigError, validate
+from moodscale.evaluate.table import Predictions, read_predictions
+from moodscale.prepare.manifest import Manifest
+from moodscale.registry.config import RegistryConfig
+from moodscale.registry.ensemble_config import MEMBER
+from moodscale.registry.facts import PackageFacts, TrainedFacts, digests_of
+from moodscale.registry.judgement import Judgement
+from moodscale.registry.package import PACKAGE, open_package
+from moodscale.registry.predict import check_model_directory
+from moodscale.registry.register import MODEL_VERSION_TAG, pack_job, trained_people
+from moodscale.registry.serving.base import open_model, serving_for
+from moodscale.registry.sessions import sessions_of
+from moodscale.registry.store import RegistryStore
+from moodscale.schema import CorpusError, Instrument, Split
+from moodscale.storage import display, local_copy, read_table, scratch_directory, write_table
+from moodscale.train.driver import JOB_FILE, TrainJob
+from moodscale.train.predict_job import PREDICTIONS, best_checkpoint, model_version
+
+logger = logging.getLogger(__name__)
+
+EVALUATION = "evaluation.json"
+RUN = "runs:/"
+HELD_OUT = (Split.VALIDATION, Split.TEST)
+
+_SCORES = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("person", "unit_id", "split")]
+    + [pa.field("score", pa.float64(), nullable=False)]
+)
+_METADATA = b"moodscale"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model of an ensemble.
+
+    Attributes:
+        name: ``models:/NAME/VERSION`` (an alias is resolved to the version it points to) or ``runs:/EXPERIMENT``.
+        recipe: kind of the recipe that trained it; ``ensemble`` where it is one itself.
+        target, instrument: what its scores are; the instrument of ``total`` alone.
+        precision: that it computes in.
+        trained_people: digests of everyone it has learned from, see :class:`PackageFacts`.
+        scores: one row an interview of the validation and test split: ``person``, ``unit_id``, ``split``, ``score``,
+            and ``label`` where the member's own table says one.
+        write_package: writes its package into an empty directory.
+    """
+
+    name: str
+    model_version: str
+    recipe: str
+    serving: str
+    target: str
+    instrument: Instrument | None
+    precision: str
+    manifest_hash: str
+    trained_people: frozenset[str]
+    scores: pd.DataFrame = field(repr=False)
+    write_package: Callable[[Path], PackageFacts] = field(repr=False)
+
+
+def open_members(
+    names: Sequence[str], manifest: Manifest, storage: UPath, store: RegistryStore, kept: UPath, device: str = "auto"
+) -> tuple[Member, ...]:
+    """Every member with its scores of the manifest's held-out interviews; no label of the manifest is read.
+
+    Args:
+        storage: where the runs are, a directory of its name each.
+        kept: where scores of registered members are kept, so that asking again costs nothing.
+    Raises:
+        ConfigError: no such run or version, or a run that was not evaluated.
+        ValueError: a member twice (by two names), one with rows of somebody else's split, or one that has learned from
+            people whom it is to be judged on.
+    """
+    members: dict[str, Member] = {}
+    for name in names:
+        if name.startswith(RUN):
+            member = _run(name, storage / name.removeprefix(RUN), manifest)
+        else:
+            member = _registered(name, manifest, store, kept, device)
+        if member.model_version in members:
+            raise ValueError(
+                f"ensemble.members: {members[member.model_version].name} and {name} are the same model "
+                f"({member.model_version}); each member counts once"
+            )
+        check_not_learned_from(member, manifest)
+        members[member.model_version] = member
+    return tuple(members.values())
+
+
+def check_not_learned_from(member: Member, manifest: Manifest) -> None:
+    """Refuse a member that has learned from a person of the test split.
+
+    Raises:
+        CorpusError: naming the member and a person.
+    """
+    seen = [person for person in manifest.people(Split.TEST) if digests_of([person])[0] in member.trained_people]
+    if seen:
+        raise CorpusError(
+            f"{member.name} has learned from {seen[0]}, who is in the test split of the manifest {manifest.hash} "
+            f"({len(seen)} such people): an ensemble holds only models that never saw them; use members of one split"
+        )
+    if manifest.pseudonym_key_id is not None and member.manifest_hash != manifest.hash:
+        logger.warning(
+            "people of manifest %s bear pseudonyms and %s comes from another manifest: whether it has learned from "
+            "test people can only be told if both were prepared with one key",
+            manifest.hash,
+            member.name,
+        )
+
+
+def interview_unit(corpus: str, interview_id: str) -> str:
+    """As transcript recipes name it: an interview of combined corpora has its corpus in its id already."""
+    return f"{corpus}:{interview_id.removeprefix(f'{corpus}:')}"
+
+
+def _run(name: str, directory: UPath, manifest: Manifest) -> Member:
+    job, own = _job_of(directory, manifest)
+    best = best_checkpoint(job)
+    label = model_version(job.name, best.path)
+    recipe = job.recipe.build()
+    serving_name, serving = serving_for(recipe)
+    table = _own_table(directory, label)
+    judgement = _judgement(directory)
+    judgement.check_is_of(label)
+    rows = table.frame[(table.frame["unit"] == recipe.unit) & (table.frame["target"] == recipe.target)]
+    instrument = _instrument(rows, name) if recipe.target == "total" else None
+    if own.hash != manifest.hash:
+        _check_trained_on_others(name, own, manifest)
+    point = serving.operating_point(judgement, table, RegistryConfig())
+
+    def write_package(target: Path) -> PackageFacts:
+        return pack_job(job, recipe, best, own, judgement, label, serving_name, serving, point, target)
+
+    return Member(
+        name=name,
+        model_version=label,
+        recipe=job.recipe.kind,
+        serving=serving_name,
+        target=recipe.target,
+        instrument=instrument,
+        precision=job.train.engine.precision,
+        manifest_hash=own.hash,
+        trained_people=frozenset(trained_people(job, own)),
+        scores=by_interview(rows, recipe.unit, own, name),
+        write_package=write_package,
+    )
+
+
+def _job_of(directory: UPath, manifest: Manifest) -> tuple[TrainJob, Manifest]:
+    """The job that a run directory holds, and the manifest that it was trained on."""
+    try:
+        content = json.loads((directory / JOB_FILE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(
+            f"{display(directory)}: no run ({JOB_FILE} is missing); name an experiment of the same storage_path"
+        ) from None
+    if content.get("labels") is not None:
+        raise ConfigError(
+            f"{display(directory)}: was trained with a table of labels, and whom it has learned from stands in its "
+            "registered version; run `moodscale register` and name it models:/NAME/VERSION"
+        )
+    trained_on = str(content["manifest"])
+    own = manifest
+    if trained_on != manifest.hash:
+        own = Manifest.open(str(directory / "manifest"))
+        if own.hash != trained_on:
+            raise ConfigError(
+                f"{display(own.path)}: has the hash {own.hash}, the run was trained on {trained_on}; put the manifest "
+                "there that it was trained on, or register the run and name it models:/NAME/VERSION"
+            )
+        _check_one_key(own, manifest)
+    values = {**content["job"], "run_dir": str(directory), "manifest": str(own.path)}
+    return validate(TrainJob, values, source=str(directory / JOB_FILE)), own
+
+
+def _check_one_key(own: Manifest, manifest: Manifest) -> None:
+    if own.pseudonym_key_id != manifest.pseudonym_key_id:
+        raise CorpusError(
+            f"{own.path.name} and {manifest.path.name} name people by different keys, so nobody can be found in both; "
+            "prepare them with one pseudonym key"
+        )
+
+
+def _check_trained_on_others(name: str, own: Manifest, manifest: Manifest) -> None:
+    """Validation people of the ensemble that a member was trained on would make its weight too great."""
+    both = sorted({*own.people(Split.TRAIN)} & {*manifest.people(Split.VALIDATION)})
+    if both:
+        raise CorpusError(
+            f"{name} was trained on {both[0]}, who is in the validation split of the manifest {manifest.hash} "
+            f"({len(both)} such people), on which the ensemble is fitted; use members of one split"
+        )
+
+
+def _own_table(directory: UPath, label: str) -> Predictions:
+    path = directory / PREDICTIONS
+    if not path.is_file():
+        raise ConfigError(f"{display(path)} is missing: run `moodscale evaluate` for this member first")
+    with local_copy(path) as file:
+        table = read_predictions(file)
+    found = sorted(table.frame["model_version"].unique())
+    if found != [label]:
+        raise ValueError(
+            f"{display(path)}: column model_version has {', '.join(map(str, found))}, the best checkpoint is {label}; "
+            "run `moodscale evaluate` again"
+        )
+    return table
+
+
+def _judgement(directory: UPath) -> Judgement:
+    path = directory / EVALUATION
+    try:
+        return Judgement.from_json(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        raise ConfigError(f"{display(path)} is missing: run `moodscale evaluate` for this member first") from None
+
+
+def _instrument(rows: pd.DataFrame, name: str) -> Instrument:
+    found = sorted(set(rows["instrument"])) if "instrument" in rows.columns else []
+    if len(found) != 1 or not found[0]:
+        raise ValueError(
+            f"{name}: its totals are of {', '.join(found) or 'no instrument'}; points of one are not points of the "
+            "other, and every row must say which"
+        )
+    return Instrument(found[0])
+
+
+def by_interview(rows: pd.DataFrame, unit: str, manifest: Manifest, name: str) -> pd.DataFrame:
+    """Rows of the Prediction table as one a held-out interview; over whole clips the mean score.
+
+    Args:
+        manifest: the member's own, which says whose interview a clip is of.
+    Raises:
+        ValueError: a unit that is neither clip nor interview, or a clip that is not in the manifest.
+    """
+    columns = ["person", "unit_id", "split", "label", "score"]
+    rows = rows[rows["split"].isin([str(split) for split in HELD_OUT])]
+    if unit == "interview":
+        return rows[columns].reset_index(drop=True)
+    if unit != "clip":
+        raise ValueError(f"{name}: scores units of {unit!r}; members of an ensemble score clips or interviews")
+    frame = _whole_clips(rows, manifest, name)[columns].copy()
+    clips = manifest.without_labels("clips").select(["clip_id", "corpus", "interview_id"]).to_pylist()
+    interview = {row["clip_id"]: interview_unit(row["corpus"], row["interview_id"]) for row in clips}
+    unknown = [clip for clip in frame["unit_id"] if clip not in interview]
+    if unknown:
+        raise ValueError(
+            f"{name}: {len(unknown)} scored clips are not in its manifest, such as {unknown[0]}; run `moodscale "
+            "evaluate` for it again"
+        )
+    frame["unit_id"] = frame["unit_id"].map(interview)
+    grouped = frame.groupby("unit_id", sort=True).agg(
+        person=("person", "first"), split=("split", "first"), label=("label", "first"), score=("score", "mean")
+    )
+    return grouped.reset_index()
+
+
+def _whole_clips(rows: pd.DataFrame, manifest: Manifest, name: str) -> pd.DataFrame:
+    """Without clips that are kept shorter (prepare.tail: pad): what is served reads whole ones alone."""
+    clip_s = float(manifest.facts["settings"]["prepare"]["clip_s"])
+    is_whole = np.isclose(rows["duration_s"].to_numpy(dtype=float), clip_s, atol=1e-3)
+    if not is_whole.all():
+        logger.info("%d shorter clips of %s do not count in the ensemble", int((~is_whole).sum()), name)
+    whole: pd.DataFrame = rows[is_whole]
+    return whole
+
+
+def _registered(asked: str, manifest: Manifest, store: RegistryStore, kept: UPath, device: str) -> Member:
+    match = MEMBER.match(asked)
+    assert match is not None, "the configuration has checked the names"
+    found = store.find(match["model"], match["version"], match["alias"])
+    name = f"models:/{found.name}/{found.version}"
+    if MODEL_VERSION_TAG not in found.tags:
+        raise ConfigError(f"{name} was not registered by moodscale; only those can be members")
+    folder = scratch_directory() / f"member-{hashlib.sha256(f'{store.uri} {name}'.encode()).hexdigest()[:16]}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    directory = store.download(found, folder)
+    check_model_directory(directory)
+    package = directory / "artifacts" / PACKAGE
+    facts = open_package(package)
+
+    def write_package(target: Path) -> PackageFacts:
+        shutil.copytree(package, target, dirs_exist_ok=True)
+        return open_package(target)
+
+    return Member(
+        name=name,
+        model_version=facts.model_version,
+        recipe=facts.recipe.kind if isinstance(facts, TrainedFacts) else facts.serving,
+        serving=facts.serving,
+        target=facts.target,
+        instrument=Instrument(facts.operating_point["instrument"]) if facts.target == "total" else None,
+        precision=str(getattr(facts, "precision", "fp32")),
+        manifest_hash=facts.manifest_hash,
+        trained_people=frozenset(facts.trained_people),
+        scores=_scored(name, facts, package, manifest, kept, device),
+        write_package=write_package,
+    )
+
+
+def _scored(
+    name: str, facts: PackageFacts, package: Path, manifest: Manifest, kept: UPath, device: str
+) -> pd.DataFrame:
+    """Score the held-out interviews with the member's package, or take what was kept of an earlier time."""
+    made_from = {
+        "model_version": facts.model_version,
+        "files": hashlib.sha256(json.dumps(facts.to_json(), sort_keys=True).encode()).hexdigest(),
+        "manifest": manifest.hash,
+    }
+    path = kept / f"{hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]}.parquet"
+    if path.is_file() and _made_from(path) == made_from:
+        frame: pd.DataFrame = read_table(path).to_pandas(ignore_metadata=True)
+        return frame
+    interviews = manifest.without_labels("interviews")
+    held_out = interviews.filter(pa.array([split in HELD_OUT for split in interviews["split"].to_pylist()], pa.bool_()))
+    model = open_model(package, {"device": device})
+    sessions, refused = [], {}
+    for session in sessions_of(manifest, held_out):
+        why = model.refusal(session)
+        if why:
+            refused[interview_unit(session.corpus, session.interview_id)] = why
+        else:
+            sessions.append(session)
+    if refused:
+        first = next(iter(refused))
+        raise ValueError(
+            f"{name} cannot score {len(refused)} of {len(held_out)} held-out interviews, such as {first} "
+            f"({refused[first]}); all members must score the same ones"
+        )
+    answers = model.score(sessions)
+    split_of = {
+        (row["corpus"], row["interview_id"]): row["split"]
+        for row in held_out.select(["corpus", "interview_id", "split"]).to_pylist()
+    }
+    rows = [
+        {
+            "person": session.person,
+            "unit_id": interview_unit(session.corpus, session.interview_id),
+            "split": split_of[session.corpus, session.interview_id],
+            "score": answer.raw_score,
+        }
+        for session, answer in zip(sessions, answers, strict=True)
+    ]
+    table = pa.Table.from_pylist(rows, schema=_SCORES)
+    write_table(path, table.replace_schema_metadata({_METADATA: json.dumps(made_from)}))
+    logger.info("scored %d interviews with %s", len(table), name)
+    scored: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    return scored
+
+
+def _made_from(path: UPath) -> Any:
+    with path.open("rb") as stream:
+        metadata: Mapping[bytes, bytes] = pq.read_schema(stream).metadata or {}
+    return json.loads(metadata.get(_METADATA, b"null"))
