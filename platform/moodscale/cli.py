@@ -79,6 +79,9 @@ def synthesize(
     ] = None,
     feature_kinds: Annotated[str, typer.Option(help="which, separated by commas; all is every kind")] = "",
     file_format: Annotated[str, typer.Option("--format", help="of conversations: jsonl or parquet")] = "jsonl",
+    unlabelled_share: Annotated[
+        float | None, typer.Option(help="of conversations: share of users without a questionnaire; default 0.2")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write interviews of people who do not exist, in a real corpus' exact layout."""
@@ -89,6 +92,7 @@ def synthesize(
     settings = {"out": out, "num_participants": num_participants, "minutes": minutes, "effect": effect}
     settings |= {"seed": seed, "defects": defects, "archives": archives, "features": features}
     settings |= {"feature_kinds": feature_kinds, "format": file_format}
+    settings |= {} if unlabelled_share is None else {"unlabelled_share": unlabelled_share}
     summary = run(corpus, validate(SynthesizeConfig, settings, source="synthesize"))
     text = (
         f"{summary.num_participants} participants ({summary.num_depressed} depressed), "
@@ -159,6 +163,21 @@ def train(config: ConfigArg, overrides: Overrides = None, as_json: Json = False)
     _finish(summary.to_json(), as_json, f"{state}: {summary.steps} steps, best checkpoint {summary.best_checkpoint}")
 
 
+@app.command(name="label")
+def label_command(config: ConfigArg, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Pseudo-labels in rounds: a teacher's, then those of models trained out of fold, each followed by a model."""
+    from moodscale.verbs import labelling
+
+    summary = labelling.label(_load(config, overrides))
+    lines = [
+        f"round {one['round']}: {one['num_true']} true and {one['num_pseudo']} pseudo-labels by {one['labeller']}, "
+        + ", ".join(f"{name} {value:.3f}" for name, value in one["validation"].items() if value is not None)
+        for one in summary.rounds
+    ]
+    state = "finished already" if summary.already_finished else f"stopped {summary.stopped}"
+    _finish(summary.to_json(), as_json, "\n".join([*lines, f"{state}; best on validation: {summary.best_run}"]))
+
+
 @app.command()
 def evaluate(
     config: Annotated[Path | None, typer.Argument(help="the experiment's YAML file")] = None,
@@ -180,12 +199,9 @@ def evaluate(
 
 
 def _verdict(result: Evaluated) -> str:
-    figures, guard = result.evaluation.participant, result.evaluation.guard
-    auc, interval = figures.values.get("auc"), figures.ci.get("auc")
-    shown = "undefined" if auc is None else f"{auc:.3f}"
-    shown += "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
+    guard = result.evaluation.guard
     lines = [f"guard: {guard.verdict}", *(f"  {reason.message}" for reason in guard.reasons)]
-    return "\n".join([*lines, f"participant AUC {shown}", f"report: {result.report}"])
+    return "\n".join([*lines, *result.judged.lines, f"report: {result.report}"])
 
 
 @app.command()

@@ -11,9 +11,11 @@ from moodscale.config import Config, by_kind
 from moodscale.corpora.base import CorpusConfig
 from moodscale.evaluate.config import EvaluateConfig
 from moodscale.features.config import ExtractConfig
+from moodscale.label.config import LabelConfig
 from moodscale.prepare.config import PrepareConfig
 from moodscale.recipes.base import RecipeConfig
 from moodscale.registry.config import RegistryConfig
+from moodscale.registry.ensemble_config import EnsembleConfig
 from moodscale.storage import location
 from moodscale.tracking.base import TrackerConfig
 from moodscale.train.config import OptimConfig, TrainConfig
@@ -39,11 +41,15 @@ class Experiment(Config):
     evaluate: EvaluateConfig = EvaluateConfig()
     tracking: Annotated[SerializeAsAny[TrackerConfig], by_kind("moodscale.tracking", TrackerConfig)]
     registry: RegistryConfig = RegistryConfig()
+    labels: str | None = None
+    """A table of labels that training takes instead of the manifest's own, as rounds of pseudo-labels write them."""
+    label: LabelConfig = LabelConfig()
+    ensemble: EnsembleConfig | None = None
 
     @model_validator(mode="after")
     def _places_are_usable(self) -> Experiment:
         # Of the whole model: a field's own error would quote its value, and that may hold what a URI must not.
-        for place in (self.storage_path, self.manifest, self.features.store):
+        for place in (self.storage_path, self.manifest, self.features.store, self.labels, self.label.answers):
             if place is not None:
                 location(place)
         return self
@@ -71,4 +77,5 @@ class Experiment(Config):
             recipe=self.recipe,
             optim=self.optim,
             train=self.train,
+            labels=None if self.labels is None else str(location(self.labels)),
         )

@@ -25,7 +25,7 @@ from moodscale.train.labels import Labeller
 Row = dict[str, Any]
 
 
-class LabellingStoppedError(RuntimeError):
+class LabellingStoppedError(ConfigError):
     """A teacher was stopped before it had labelled everybody. What it was paid for is kept."""
 
 

@@ -7,22 +7,28 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moodscale.evaluate.report.context import ReportContext
 from moodscale.experiment import Experiment
 from moodscale.prepare.manifest import Manifest
-from moodscale.schema import Split
 from moodscale.storage import Place, check_reachable, display, local_copy, local_output, write_bytes
 from moodscale.tracking.base import MetricPoint, Tracker
 from moodscale.tracking.environment import environment_tags
 from moodscale.tracking.journal import read_journal
 from moodscale.train.driver import JOURNAL
+from moodscale.verbs.judging import (
+    RIVAL,
+    Beside,
+    Judgeable,
+    Judged,
+    bag_of_words_rival,
+    is_severity,
+    judge_probabilities,
+    judge_totals,
+    rounds_of,
+)
 from moodscale.verbs.training import open_tracker, run_key
-
-if TYPE_CHECKING:
-    from moodscale.evaluate.baselines import Prevalence
-    from moodscale.evaluate.evaluate import Evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +40,14 @@ EVALUATION = "evaluation.json"
 class Evaluated:
     """An evaluation and where its report lies."""
 
-    evaluation: Evaluation
+    judged: Judged
     predictions: Place
     report: Place
     num_test_reads: int | None = None
+
+    @property
+    def evaluation(self) -> Judgeable:
+        return self.judged.evaluation
 
     def to_json(self) -> dict[str, Any]:
         places = {"predictions": display(self.predictions), "report": display(self.report)}
@@ -46,8 +56,6 @@ class Evaluated:
 
 def evaluate_experiment(experiment: Experiment) -> Evaluated:
     """Adapter → Prediction table → figures, guard, report; all of it on the tracked run."""
-    from moodscale.evaluate.evaluate import EvaluationContext, evaluate
-    from moodscale.evaluate.report.write import write_report
     from moodscale.evaluate.table import read_predictions
     from moodscale.train.predict_job import predict
 
@@ -57,22 +65,32 @@ def evaluate_experiment(experiment: Experiment) -> Evaluated:
     path = predict(job)
     with local_copy(path) as table:
         predictions = read_predictions(table)
-    context = EvaluationContext(train_prevalence=_train_prevalence(manifest))
-    evaluation = evaluate(predictions, experiment.evaluate, context)
-    result = Evaluated(evaluation, path, job.directory / REPORT, manifest.num_test_reads())
+    if is_severity(predictions):
+        rivals = {RIVAL: bag_of_words_rival(experiment, manifest, predictions)}
+        judged = judge_totals(predictions, experiment.evaluate, manifest, rivals, Beside(rounds=rounds_of(experiment)))
+    else:
+        judged = judge_probabilities(predictions, experiment.evaluate, manifest)
+    return conclude(experiment, manifest, judged, path, job.directory)
+
+
+def conclude(
+    experiment: Experiment, manifest: Manifest, judged: Judged, predictions: Place, directory: Place
+) -> Evaluated:
+    """Write what a judgement says, page and JSON, and put it on the experiment's tracked run."""
+    result = Evaluated(judged, predictions, directory / REPORT, manifest.num_test_reads())
     # Written last: where it holds these very figures, the report is written and the run has them.
-    done, content = job.directory / EVALUATION, json.dumps(evaluation.to_json(), indent=1)
+    done, content = directory / EVALUATION, json.dumps(judged.evaluation.to_json(), indent=1)
     if result.report.is_file() and done.is_file() and done.read_text() == content:
         logger.info("%s is evaluated already; nothing to do", experiment.name)
         return result
     with local_output(result.report) as report:
-        write_report(evaluation, predictions, _report_context(experiment, evaluation, manifest), report)
+        judged.write_report(_report_context(experiment, judged.evaluation, manifest), report)
     _track_evaluation(experiment, result)
     write_bytes(done, content.encode())
     return result
 
 
-def _report_context(experiment: Experiment, evaluation: Evaluation, manifest: Manifest) -> ReportContext:
+def _report_context(experiment: Experiment, evaluation: Judgeable, manifest: Manifest) -> ReportContext:
     history = [
         (point.step, name, value)
         for point in read_journal(experiment.run_dir / JOURNAL)
@@ -95,26 +113,14 @@ def _report_context(experiment: Experiment, evaluation: Evaluation, manifest: Ma
 
 def evaluate_table(predictions: Path, experiment: Experiment | None = None) -> Evaluated:
     """Figures, guard and report of a Prediction table from anywhere."""
-    from moodscale.evaluate.evaluate import evaluate
-    from moodscale.evaluate.report.write import write_report
     from moodscale.evaluate.table import read_predictions
 
     table = read_predictions(predictions)
-    evaluation = evaluate(table, experiment.evaluate if experiment else None)
-    report = write_report(
-        evaluation, table, ReportContext(title=predictions.stem), predictions.with_suffix(".report.html")
-    )
-    return Evaluated(evaluation, predictions, report)
-
-
-def _train_prevalence(manifest: Manifest) -> Prevalence | None:
-    from moodscale.evaluate.baselines import Prevalence
-
-    clips = manifest.clips(Split.TRAIN).select(["person", "depressed"]).to_pandas()
-    if clips.empty:
-        return None
-    people = clips.groupby("person")["depressed"].first()
-    return Prevalence(clip=float(clips["depressed"].mean()), participant=float(people.mean()), source="training split")
+    config = experiment.evaluate if experiment else None
+    judged = judge_totals(table, config) if is_severity(table) else judge_probabilities(table, config)
+    report = predictions.with_suffix(".report.html")
+    judged.write_report(ReportContext(title=predictions.stem), report)
+    return Evaluated(judged, predictions, report)
 
 
 def _track_evaluation(experiment: Experiment, result: Evaluated) -> None:
@@ -135,12 +141,7 @@ def _track_evaluation(experiment: Experiment, result: Evaluated) -> None:
 def _track_figures(tracker: Tracker, result: Evaluated, journal: Place) -> None:
     """The held-out figures as metrics at the run's last step, once however often the table is evaluated."""
     step = max((point.step for point in read_journal(journal)), default=0)
-    figures = {
-        f"{result.evaluation.split}/{level}_{name}": value
-        for level, given in (("participant", result.evaluation.participant), ("clip", result.evaluation.clip))
-        for name, value in given.values.items()
-        if value is not None
-    }
+    figures = result.judged.figures
     held = tracker.logged_steps(figures)
     fresh = {name: value for name, value in figures.items() if step not in held.get(name, ())}
     if fresh:

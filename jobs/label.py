@@ -1,0 +1,8 @@
+"""`ray job submit … -- python jobs/label.py CONFIG [section.field=value …]`: the verb as a job."""
+
+import sys
+
+from moodscale.cli import main
+
+if __name__ == "__main__":
+    main(["label", *sys.argv[1:]])
