@@ -40,7 +40,8 @@ def check_allowed(host: str | None, allow_external: bool) -> None:
     if host is not None and not allow_external:
         raise ConfigError(
             f"label.teacher.allow_external=false: {host} is outside this network, and health data would leave it; set "
-            "label.teacher.allow_external=true if it may, or take a teacher of your own (kind: vllm, or a base_url inside)"
+            "label.teacher.allow_external=true if it may, or take a teacher of your own (kind: vllm, or a base_url "
+            "inside)"
         )
 
 

@@ -90,8 +90,8 @@ class HttpTeacherConfig(TeacherConfig):
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
             raise ConfigError(
-                f"label.teacher.api_key_env={self.api_key_env}: the variable is not set in this process' environment; set "
-                "it, or write null for a server that wants no key"
+                f"label.teacher.api_key_env={self.api_key_env}: the variable is not set in this process' environment; "
+                "set it, or write null for a server that wants no key"
             )
         return key
 
@@ -165,11 +165,12 @@ def failure_of(error: Exception, sdk: Any, model: str) -> Exception:
 def _of_status(status: int, code: str, headers: Mapping[str, str], model: str) -> Exception:
     if status in (401, 403):
         return ConfigError(
-            f"label.teacher.api_key_env: the server answered {status}; check the key in that variable, and what it may use"
+            f"label.teacher.api_key_env: the server answered {status}; check the key in that variable, and what "
+            "it may use"
         )
     if status == 404:
         return ConfigError(
-            f"label.teacher.model={model}: the server answered 404; check label.teacher.model and label.teacher.base_url"
+            f"label.teacher.model={model}: the server answered 404; check it, and label.teacher.base_url"
         )
     if code in _TOO_LONG or status == 413:
         return RefusedAnswer(Refusal.TOO_LONG, Usage())

@@ -58,8 +58,8 @@ class AnthropicConfig(HttpTeacherConfig):
             return
         if self.thinking_tokens >= self.max_output_tokens:
             raise ConfigError(
-                f"label.teacher.thinking_tokens={self.thinking_tokens} leaves nothing of label.teacher.max_output_tokens="
-                f"{self.max_output_tokens} for the answer; raise the latter"
+                f"label.teacher.thinking_tokens={self.thinking_tokens} leaves nothing of "
+                f"label.teacher.max_output_tokens={self.max_output_tokens} for the answer; raise the latter"
             )
         if self.structured == "tool" or self.temperature is not None:
             raise ConfigError(
