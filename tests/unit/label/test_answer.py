@@ -10,8 +10,8 @@ import pytest
 
 from moodscale.label.answer import Answer, Evidence, Refusal, RefusedAnswer, check_answer, parse_answer, parse_text
 from moodscale.schema import Instrument, Speaker, Turn
+from spoken import transcript
 from teacher_server import good_answer
-from tiny_transcripts import transcript
 
 TOLD = "I'm  tired, “every single day”\nand I can't sleep"
 
@@ -70,7 +70,9 @@ def test_unknown_items_are_none_and_the_total_may_be_an_estimate_within_what_the
         (("note",), "x", Refusal.UNKNOWN_FIELD),
     ],
 )
-def test_anything_else_is_refused_by_reason_and_not_repaired(path: tuple[str, ...], value: Any, reason: Refusal) -> None:
+def test_anything_else_is_refused_by_reason_and_not_repaired(
+    path: tuple[str, ...], value: Any, reason: Refusal
+) -> None:
     raw = copy.deepcopy(good_answer())
     place = raw
     for name in path[:-1]:

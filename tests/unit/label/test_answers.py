@@ -13,7 +13,7 @@ from upath import UPath
 from moodscale.label.answer import Answer, Evidence, Refusal, Usage
 from moodscale.label.answers import AnswerStore, Stored, answer_key, request_key
 from moodscale.schema import Instrument
-from tiny_transcripts import transcript
+from spoken import transcript
 
 IDENTITY = {"kind": "x", "model": "m"}
 STORED = Stored(

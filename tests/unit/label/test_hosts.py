@@ -9,7 +9,7 @@ import pytest
 
 from moodscale.config import ConfigError
 from moodscale.label.hosts import check_allowed, check_deidentified, external_host
-from tiny_transcripts import transcript
+from spoken import transcript
 
 KNOWN = {
     "inside.example": ["10.0.0.7", "fd00::7"], "outside.example": ["93.184.216.34"],
@@ -35,7 +35,8 @@ def test_hosts_of_this_network_are_inside(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["8.8.8.8", "[2001:4860:4860::8888]", "[::ffff:8.8.8.8]", "outside.example", "both.example", "unknown.example"]
+    "host",
+    ["8.8.8.8", "[2001:4860:4860::8888]", "[::ffff:8.8.8.8]", "outside.example", "both.example", "unknown.example"],
 )
 def test_everything_else_is_outside(host: str) -> None:
     assert external_host(f"https://{host}/v1") == host.strip("[]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moodscale.label.orders import ORDER, holds_order, with_order
-from tiny_transcripts import transcript
+from spoken import transcript
 
 
 @pytest.mark.parametrize(

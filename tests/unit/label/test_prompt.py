@@ -10,8 +10,8 @@ import pytest
 from moodscale.label.answer import parse_answer
 from moodscale.label.prompt import PROMPT_VERSION, answer_schema, build_prompt, mark_of
 from moodscale.schema import Instrument
+from spoken import transcript
 from teacher_server import good_answer
-from tiny_transcripts import transcript
 
 
 def turns_in(user: str, mark: str) -> list[dict[str, object]]:
