@@ -68,7 +68,8 @@ def tfidf_ridge(
     if not len(texts):
         return np.empty(0)
     _check_texts(texts, "texts")
-    return _fit_predict(train_texts, totals, texts, (alpha,), max_total)[0]
+    [predicted] = _fit_predict(train_texts, totals, texts, (alpha,), max_total)
+    return np.asarray(predicted, dtype=np.float64)
 
 
 def terms(text: str) -> Iterator[str]:

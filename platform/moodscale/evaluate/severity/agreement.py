@@ -107,7 +107,7 @@ def calibration(units: Severities, num_bins: int, drawn: Floats, confidence: flo
     point, samples = moment_samples(units, everybody(units)), moment_samples(units, drawn)
     estimates = _estimates({name: point[name] for name in names}, {name: samples[name] for name in names}, confidence)
     edges = np.unique(np.quantile(units.predicted, np.arange(1, num_bins) / num_bins))
-    index = np.searchsorted(edges, units.predicted, side="right")
+    index = np.searchsorted(edges, units.predicted, side="left")
     bins = []
     for number in np.unique(index):
         member = index == number
