@@ -140,7 +140,10 @@ def in_process(request: Request, timeout_s: float) -> list[dict[str, Any]]:
     del timeout_s
     client = MlflowClient(request.tracking_uri, registry_uri=request.tracking_uri)
     location = client.get_logged_model(request.model_uri.removeprefix("models:/")).artifact_location
-    rows = pd.DataFrame({"waveform": list(request.waveforms), "sample_rate_hz": 16_000})
+    if request.messages is not None:
+        rows = pd.DataFrame({"messages": list(request.messages)})
+    else:
+        rows = pd.DataFrame({"waveform": list(request.waveforms), "sample_rate_hz": 16_000})
     return load(Path(location.removeprefix("file://"))).predict(rows).to_dict(orient="records")
 
 

@@ -50,7 +50,7 @@ from moodscale.train.checkpoint import Checkpoint
 from moodscale.train.driver import TrainJob
 from moodscale.train.engine import DTYPES
 from moodscale.train.labels import open_labels
-from moodscale.train.predict_job import model_version
+from moodscale.train.predict_job import best_checkpoint, model_version
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +113,7 @@ def register(
         TrackerError: MLflow could not be reached or refused.
     """
     store = RegistryStore(registry_uri(tracking, storage_path))
-    best = job.store().best() or job.store().latest()
-    if best is None:
-        raise ValueError(f"{job.run_dir} has no checkpoint; run `moodscale train` first")
+    best = best_checkpoint(job)
     label = model_version(job.name, best.path)
     judgement.check_is_of(label)
     recipe = job.recipe.build()

@@ -165,7 +165,7 @@ def fit_point(
         held_out[own] = np.clip(apart.apply(raw[own]), 0.0, most)
     half_width = conformal_quantile(np.abs(label - held_out), level)
     if half_width is None:
-        needed = math.ceil(level / (1 - level))
+        needed = math.ceil(round(level / (1 - level), 9))
         notes.append(
             f"{len(raw)} validation interviews are too few for an interval of level {level:g} (it needs {needed}): it "
             "is the instrument's whole range"
