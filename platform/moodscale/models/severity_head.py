@@ -6,6 +6,7 @@ of them, T positions, D width, I items, K thresholds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +34,7 @@ class Thresholds(nn.Module):
         super().__init__()
         # Evenly spaced from -2 to 2: at z = 0 the expected value is the middle of the range.
         step = 4.0 / max(1, num_thresholds - 1)
-        raw = torch.log(torch.expm1(torch.tensor(step))).item()  # softplus(raw) = step
+        raw = math.log(math.expm1(step))  # softplus(raw) = step
         self.first = nn.Parameter(torch.full((num_answers, 1), -2.0 if num_thresholds > 1 else 0.0))
         self.steps = nn.Parameter(torch.full((num_answers, num_thresholds - 1), raw))
 

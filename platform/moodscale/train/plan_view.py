@@ -22,10 +22,7 @@ def render(plan: Plan) -> RenderableType:
         _parts(plan),
         Text(f"\nGB per GPU by micro-batch, {plan.reserve_gb:g} in reserve; ✗ does not fit ({limits})", style="bold"),
         _grid(plan),
-        Text(
-            f"\nOne epoch of {plan.num_units:,} {plan.unit}s at {plan.utilisation:.0%} of the peak, an assumption",
-            "bold",
-        ),
+        Text(f"\nOne epoch of {epoch}", "bold"),
         _time(plan),
         Text("\n" + "\n".join(plan.advice)),
     )

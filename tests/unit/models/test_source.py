@@ -83,3 +83,47 @@ def test_a_directory_needs_no_revision(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_home_directory_is_expanded_where_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     assert validate(ModelSource, {"source": "~/weights"}).location == "/home/someone/weights"
+
+
+@pytest.fixture
+def weights_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package that says so if it is imported."""
+    package = tmp_path / "some_weights"
+    (package / "model" / "v1").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise AssertionError('the package was imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return package
+
+
+@pytest.mark.parametrize("folder", ["", "/model", "/model/v1"])
+def test_a_folder_of_a_package_is_found_without_importing_it(weights_package: Path, folder: str) -> None:
+    source = validate(ModelSource, {"source": f"package:some_weights{folder}"})
+    assert (source.is_local, source.is_random, source.revision) == (True, False, None)
+    assert Path(source.location) == Path(f"{weights_package}{folder}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "package:",
+        "package:/etc",
+        "package:some_weights/../other",
+        "package:some_weights/..",
+        "package:some_weights//model",
+        "package:some_weights/model/",
+        "package:some.weights/model",
+        "package:some_weights/.hidden",
+        "package:some-weights",
+        "package:some_weights/$(id)",
+        "package:some_weights/model\n",
+    ],
+)
+def test_what_is_no_plain_folder_of_a_package_is_refused(weights_package: Path, source: str) -> None:
+    with pytest.raises(ConfigError, match="plain folder names"):
+        validate(ModelSource, {"source": source})
+
+
+@pytest.mark.parametrize("source", ["package:no_such_package/model", "package:some_weights/absent"])
+def test_a_package_or_folder_that_is_not_there_is_named(weights_package: Path, source: str) -> None:
+    with pytest.raises(ConfigError, match=source):
+        _ = validate(ModelSource, {"source": source}).location
