@@ -108,15 +108,15 @@ def test_labels_for_a_held_out_split_are_refused(manifest: Manifest) -> None:
 
 
 def test_another_instrument_is_refused_by_setting(manifest: Manifest) -> None:
-    with pytest.raises(ConfigError, match="recipe.instrument=PHQ-8.*PHQ-9"):
+    with pytest.raises(ConfigError, match=r"recipe\.instrument=PHQ-8.*PHQ-9"):
         recipe_config(instrument="PHQ-8").build().examples(manifest, Split.TRAIN)
-    with pytest.raises(ConfigError, match="recipe.instrument=PHQ-9.*PHQ-8"):
+    with pytest.raises(ConfigError, match=r"recipe\.instrument=PHQ-9.*PHQ-8"):
         recipe_config().build().examples(manifest, None, labels=labels(manifest, (1,), instrument="PHQ-8"))
 
 
 def test_a_manifest_without_words_names_the_setting_that_keeps_them(tmp_path: Path) -> None:
     silent = prepared(tmp_path / "manifest", TOTALS[:8], transcripts="none")
-    with pytest.raises(ConfigError, match="prepare.transcripts"):
+    with pytest.raises(ConfigError, match=r"prepare\.transcripts"):
         recipe_config().build().examples(silent, Split.TRAIN)
 
 
