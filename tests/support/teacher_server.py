@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 SECRET = "CANARY-violet-otter-7731"
 """Stands in everything that this server says when something goes wrong."""
@@ -55,8 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     latency_s = 0.0
     lock = threading.Lock()
-    seen: Counter[str] = Counter()
-    requests: list[dict[str, Any]] = []
+    seen: ClassVar[Counter[str]] = Counter()
+    requests: ClassVar[list[dict[str, Any]]] = []
     most_at_once = 0
     now = 0
 
@@ -156,9 +156,10 @@ class _Handler(BaseHTTPRequestHandler):
         message: dict[str, Any] = {"role": "assistant", "content": text}
         if script == "refusal":
             message = {"role": "assistant", "content": None, "refusal": f"I will not, {SECRET}"}
+        ended = "length" if script == "truncated" else "stop"
         reply: dict[str, Any] = {
             "id": "c", "object": "chat.completion", "created": 1, "model": fields["model"],
-            "choices": [{"index": 0, "message": message, "finish_reason": "length" if script == "truncated" else "stop"}],
+            "choices": [{"index": 0, "message": message, "finish_reason": ended}],
             "usage": {"prompt_tokens": tokens["input"], "completion_tokens": tokens["output"], "total_tokens": 1100},
         }  # fmt: skip
         if script == "no_usage":

@@ -30,6 +30,7 @@ _SECRETS = ("api_key", "auth_token", "token", "key", "password", "headers", "def
 _SDK_LOGGERS = ("openai", "anthropic", "httpx", "httpx2", "httpcore", "httpcore2")
 _TOO_LONG = frozenset({"context_length_exceeded", "request_too_large", "string_above_max_length"})
 _FILTERED = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
+_ALL_SCHEMES = ("http://", "https://", "all://")
 _FRAME_TOKENS = 1024
 """For what a server wraps around messages, a tool's preamble included."""
 
@@ -144,7 +145,10 @@ def silence_sdks() -> None:
 
 def network_options(host: str | None) -> dict[str, Any]:
     """For the HTTP client: no redirect, which could lead outside, and no proxy between us and a server inside."""
-    return {"follow_redirects": False, "trust_env": host is not None}
+    if host is not None:
+        return {"follow_redirects": False}
+    # One SDK looks for proxies by itself, whatever trust_env says: its mounts are overridden by name.
+    return {"follow_redirects": False, "trust_env": False, "mounts": dict.fromkeys(_ALL_SCHEMES)}
 
 
 def failure_of(error: Exception, sdk: Any, model: str) -> Exception:
