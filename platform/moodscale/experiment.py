@@ -19,7 +19,7 @@ from moodscale.registry.ensemble_config import EnsembleConfig
 from moodscale.storage import location
 from moodscale.tracking.base import TrackerConfig
 from moodscale.train.config import OptimConfig, TrainConfig
-from moodscale.train.driver import TrainJob
+from moodscale.train.driver import LABELS, TrainJob
 
 
 class Experiment(Config):
@@ -67,6 +67,13 @@ class Experiment(Config):
         """The store of features: by default one for all experiments of the storage, since its keys are of content."""
         return location(self.features.store) if self.features.store else location(self.storage_path) / "features"
 
+    def _labels(self) -> str | None:
+        """The table that is named, or the one that the run has learned from already."""
+        if self.labels is not None:
+            return str(location(self.labels))
+        own = self.run_dir / LABELS
+        return str(own) if own.is_file() else None
+
     def train_job(self) -> TrainJob:
         """The part that goes to the workers."""
         return TrainJob(
@@ -77,5 +84,5 @@ class Experiment(Config):
             recipe=self.recipe,
             optim=self.optim,
             train=self.train,
-            labels=None if self.labels is None else str(location(self.labels)),
+            labels=self._labels(),
         )

@@ -33,7 +33,7 @@ from moodscale.recipes.base import TRAINING_LABELS
 from moodscale.schema import Provenance, Split
 from moodscale.storage import location, write_bytes
 from moodscale.tracking.base import MetricPoint, RunSpec, RunStatus, Tracker
-from moodscale.train.driver import TrainJob, TrainSummary, train
+from moodscale.train.driver import LABELS, TrainJob, TrainSummary, train
 from moodscale.train.labels import Labeller, open_labels, person_hash, write_labels
 from moodscale.train.lock import alone
 from moodscale.train.predict_job import best_checkpoint, model_version, score_examples
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "label"
 ROUNDS_FILE = "rounds.json"
-LABELS_FILE = "labels.parquet"
+
 _CLAIM = "label.json"
 _HIGHER_IS_BETTER = frozenset({"pearson_r"})
 PARENT_TAG = "mlflow.parentRunId"
@@ -75,12 +75,12 @@ class Labelling:
     def round_job(self, number: int) -> TrainJob:
         """The model of a round, an experiment beside the first."""
         name = f"{self.job.name}-round-{number}"
-        labels = self.directory / f"round-{number}" / LABELS_FILE
+        labels = self.directory / f"round-{number}" / LABELS
         return self._job(name, self.job.directory.parent / name, labels)
 
     def fold_job(self, number: int, fold: int) -> TrainJob:
         folder = self.directory / f"round-{number}" / f"fold-{fold}"
-        return self._job(f"{self.job.name}-round-{number}-fold-{fold}", folder, folder / LABELS_FILE)
+        return self._job(f"{self.job.name}-round-{number}-fold-{fold}", folder, folder / LABELS)
 
     def _job(self, name: str, directory: UPath, labels: UPath) -> TrainJob:
         return self.job.model_copy(update={"name": name, "run_dir": str(directory), "labels": str(labels)})

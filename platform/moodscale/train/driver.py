@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 CHECKPOINTS = "checkpoints"
 JOURNAL = "journal.jsonl"
 JOB_FILE = "train.json"
+LABELS = "labels.parquet"
+"""The table of labels that a run learned from stays with it."""
 
 
 class TrainJob(Config):
@@ -102,6 +104,8 @@ def _train(job: TrainJob, tracker: Tracker, spec: RunSpec) -> TrainSummary:
     labels = None if job.labels is None else open_labels(location(job.labels), manifest)
     already = job.is_finished()
     _claim_directory(job, manifest.hash, None if labels is None else labels.hash)
+    if job.labels is not None and not (job.directory / LABELS).is_file():
+        write_bytes(job.directory / LABELS, location(job.labels).read_bytes())
     state = tracker.find(spec.run_key) if already else None
     if state is not None and state.status is RunStatus.FINISHED:
         logger.info("run %s is finished; nothing to do", job.name)
