@@ -155,8 +155,7 @@ DENIED = _pattern(
     "wasn't, aren't, can't, cannot, couldn't, wouldn't, 没有, 不, 没, 从来没"
 )
 WELL = _pattern(
-    "good, great, fine, well, okay, ok, alright, no trouble, no problem, no problems, easy, easily, as usual, normal~, "
-    "fully, 很好, 还行, 不错, 正常, 没问题"
+    "good, great, fine, well, okay, ok, alright, easy, easily, as usual, normal~, fully, 很好, 还行, 不错, 正常, 没问题"
 )
 """In an answer to a question about an item, without a cue of its own."""
 UNWELL = _pattern(

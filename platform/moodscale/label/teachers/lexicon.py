@@ -151,15 +151,22 @@ def _general_level(words: str) -> tuple[int, int, int] | None:
     """Level and span of an answer that has no cue of its own: how often, well or unwell."""
     often = _frequency(words)
     unwell, well = UNWELL.search(words), WELL.search(words)
+    shown: re.Match[str] | None
     if often == 1:
         shown, level = FREQUENCY[1].search(words), 1
     elif unwell is not None:
-        shown, level = unwell, often or _UNSAID_LEVEL
-    elif well is not None or (DENIED.match(words.strip()) is not None):
-        shown, level = well or DENIED.search(words), 0
+        shown, level = unwell, 0 if _is_denied(words, unwell) else often or _UNSAID_LEVEL
+    elif well is not None:
+        shown, level = well, _UNSAID_LEVEL if _is_denied(words, well) else 0
+    elif DENIED.match(words.strip()) is not None:
+        shown, level = DENIED.search(words), 0
     elif often == 2:
         shown, level = FREQUENCY[2].search(words), 2
     else:
         return None
     assert shown is not None
     return level, shown.start(), shown.end()
+
+
+def _is_denied(words: str, match: re.Match[str]) -> bool:
+    return DENIED.search(words[: match.start()]) is not None
