@@ -215,6 +215,36 @@ def register(config: ConfigArg, overrides: Overrides = None, as_json: Json = Fal
     _finish(result.to_json(), as_json, f"{done.model_uri} ({done.alias}), {state}; guard: {done.guard_verdict}")
 
 
+@app.command(name="ensemble")
+def ensemble_command(config: ConfigArg, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Several models → one: combined on validation, judged on test, registered as one version."""
+    from moodscale.verbs import registering
+
+    result = registering.ensemble(_load(config, overrides))
+    weights = [f"{one['weight']:.2f} {one['name']}" for one in result.built.summary["members"]]
+    compared = [f"MAE minus that of {one.second}: {one.differences['mae'].difference}" for one in result.comparisons]
+    lines = ["weights: " + ", ".join(weights), _verdict(result.evaluated), *compared, result.registered.model_uri]
+    _finish(result.to_json(), as_json, "\n".join(lines))
+
+
+@app.command(name="score")
+def score_command(
+    model: Annotated[str, typer.Argument(help="models:/NAME@ALIAS or models:/NAME/VERSION")],
+    manifest: Annotated[str, typer.Option(help="folder of the manifest whose interviews are scored")],
+    out: Annotated[str, typer.Option(help="folder to write Parquet to")],
+    tracking_uri: Annotated[str | None, typer.Option(help="default: MLFLOW_TRACKING_URI")] = None,
+    split: Annotated[str, typer.Option(help="all, train, validation, test, or unlabelled")] = "all",
+    num_workers: Annotated[int, typer.Option(min=1, help="copies of the model")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="interviews a part of the output")] = 16,
+    as_json: Json = False,
+) -> None:
+    """Score a manifest's interviews with a registered model, as a batch job. A score is no diagnosis."""
+    from moodscale.verbs import registering
+
+    summary = registering.score_registered(model, manifest, out, tracking_uri, split, num_workers, batch)
+    _finish(summary.to_json(), as_json, "\n".join(summary.lines()))
+
+
 @app.command(name="predict")
 def predict_command(
     model: Annotated[str, typer.Argument(help="models:/NAME@ALIAS or models:/NAME/VERSION")],

@@ -83,11 +83,16 @@ def conclude(
     if result.report.is_file() and done.is_file() and done.read_text() == content:
         logger.info("%s is evaluated already; nothing to do", experiment.name)
         return result
-    with local_output(result.report) as report:
-        judged.write_report(_report_context(experiment, judged.evaluation, manifest), report)
-    _track_evaluation(experiment, result)
+    write_page(experiment, manifest, result)
+    track_evaluation(experiment, result, run_key(experiment))
     write_bytes(done, content.encode())
     return result
+
+
+def write_page(experiment: Experiment, manifest: Manifest, result: Evaluated) -> None:
+    """The report that a person reads."""
+    with local_output(result.report) as report:
+        result.judged.write_report(_report_context(experiment, result.evaluation, manifest), report)
 
 
 def _report_context(experiment: Experiment, evaluation: Judgeable, manifest: Manifest) -> ReportContext:
@@ -123,9 +128,10 @@ def evaluate_table(predictions: Path, experiment: Experiment | None = None) -> E
     return Evaluated(judged, predictions, report)
 
 
-def _track_evaluation(experiment: Experiment, result: Evaluated) -> None:
+def track_evaluation(experiment: Experiment, result: Evaluated, key: str) -> None:
+    """Report, figures and verdict onto the tracked run of that key, once however often they are given."""
     tracker = open_tracker(experiment)
-    state = tracker.find(run_key(experiment))
+    state = tracker.find(key)
     if state is None:
         logger.warning("no tracked run of %s; the report is at %s only", experiment.name, display(result.report))
         return

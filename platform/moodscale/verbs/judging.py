@@ -179,6 +179,11 @@ def bag_of_words_rival(experiment: Experiment, manifest: Manifest, table: Predic
     return to_predictions(frame, source=RIVAL)
 
 
+def reads_words(experiment: Experiment) -> bool:
+    """Whether an experiment's recipe reads transcripts, so that a bag of words can be fitted on the same."""
+    return experiment.recipe.build().target == TOTAL
+
+
 def rounds_of(experiment: Experiment) -> Mapping[str, Any] | None:
     """The rounds of pseudo-labels that an experiment led to, or comes from; ``None`` where there are none."""
     from moodscale.label.rounds import FOLDER, ROUNDS_FILE
