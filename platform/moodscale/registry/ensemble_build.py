@@ -26,12 +26,12 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from moodscale.prepare.manifest import Manifest
+from moodscale.recipes.transcript_severity.examples import unit_id
 from moodscale.registry.ensemble_config import EnsembleConfig
 from moodscale.registry.ensemble_fit import MemberScores, fit_ensemble, out_of_fold_links
 from moodscale.registry.ensemble_maps import Floats, Identity
-from moodscale.registry.ensemble_members import HELD_OUT, Member, interview_unit, open_members
+from moodscale.registry.ensemble_members import HELD_OUT, Member, open_members
 from moodscale.registry.ensemble_result import EnsembleFit
-from moodscale.registry.store import RegistryStore
 from moodscale.schema import PREDICTION_SCHEMA, Instrument, Split
 from moodscale.storage import display, location, write_bytes, write_table
 from moodscale.train.predict_job import PREDICTIONS
@@ -101,8 +101,7 @@ def build_ensemble(
     opened = Manifest.open(manifest)
     opened.check_people_disjoint()
     place = location(directory)
-    store = RegistryStore(tracking_uri)
-    members = open_members(config.members, opened, location(storage_path), store, place / MEMBERS, device)
+    members = open_members(config.members, opened, location(storage_path), tracking_uri, place / MEMBERS, device)
     target, instrument = _target(members, opened)
     aligned = {split: align(members, opened, split) for split in HELD_OUT}
     validation = _labelled(aligned[Split.VALIDATION], members, opened, Split.VALIDATION, target, instrument)
@@ -120,6 +119,8 @@ def build_ensemble(
     if len(aligned[Split.TEST]):
         parts.append(_labelled(aligned[Split.TEST], members, opened, Split.TEST, target, instrument))
     _write(built, pd.concat(parts, ignore_index=True), made_from)
+    for note in fit.notes:
+        logger.warning("%s: %s", version, note)
     logger.info("built %s of %d members", version, len(members))
     return built
 
@@ -141,7 +142,7 @@ def align(members: Sequence[Member], manifest: Manifest, split: Split) -> pd.Dat
             the manifest; by name and count.
     """
     table = manifest.without_labels("interviews").select(["person", "corpus", "interview_id", "split"]).to_pylist()
-    known = {interview_unit(row["corpus"], row["interview_id"]): row for row in table}
+    known = {unit_id(row["corpus"], row["interview_id"]): row for row in table}
     scored = [member.scores[member.scores["split"] == str(split)].set_index("unit_id") for member in members]
     for member, rows in zip(members, scored, strict=True):
         foreign = [
@@ -196,14 +197,14 @@ def _labelled(
 ) -> pd.DataFrame:
     """With the manifest's labels and what the Prediction table says beside them. Reading test is counted."""
     rows = {
-        interview_unit(row["corpus"], row["interview_id"]): row
+        unit_id(row["corpus"], row["interview_id"]): row
         for row in manifest.interviews(split, reader=READER).to_pylist()
     }
     own = [rows[unit] for unit in aligned["unit_id"]]
     for row in own:
         if instrument is not None and row["instrument"] != instrument:
             raise ValueError(
-                f"{interview_unit(row['corpus'], row['interview_id'])} was asked {row['instrument']}, the ensemble's "
+                f"{unit_id(row['corpus'], row['interview_id'])} was asked {row['instrument']}, the ensemble's "
                 f"totals are of {instrument}: points of one are not points of the other; prepare a manifest of "
                 f"{instrument} alone"
             )
@@ -312,6 +313,7 @@ def _summary(
         "interval": fit.to_json()["interval"],
         "disagreement": fit.to_json()["disagreement"],
         "fitted_on": {**fit.to_json()["fitted_on"], "split": str(Split.VALIDATION)},
+        "notes": list(fit.notes),
         "fit": fit.to_json(),
         "config": config.to_json(),
     }

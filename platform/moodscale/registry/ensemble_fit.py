@@ -23,12 +23,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from moodscale.registry.ensemble_config import EnsembleConfig
-from moodscale.registry.ensemble_maps import Floats, Identity, Map, fit_line, fit_map
+from moodscale.registry.ensemble_maps import Floats, Identity, Map, fit_line, fit_map, is_flat
 from moodscale.registry.ensemble_result import Disagreement, EnsembleFit, FittedOn, Interval, combine, spread
 from moodscale.schema import Instrument, Split
 
 MIN_PEOPLE = 10
 """Fewer people of validation fit nothing: equal weights, no calibration, and no member that needs a link."""
+MIN_PEOPLE_ISOTONIC = 50
+"""The same of a step curve, which follows fewer people's noise."""
 _TIE = 1e-5
 """The pull, relative to the residuals, that makes members which cannot be told apart share their weight."""
 
@@ -93,18 +95,34 @@ def fit_ensemble(data: MemberScores, config: EnsembleConfig) -> EnsembleFit:
     """Fit on validation rows.
 
     Raises:
-        ValueError: a row of another split, shapes or ids that do not fit, a score that cannot be one, or fewer than
-            ``MIN_PEOPLE`` people where something has to be fitted; says which setting needs less.
+        ValueError: a row of another split, shapes or ids that do not fit, a score that cannot be one, or too few people
+            for what has to be fitted; says which setting needs less.
     """
     check_scores(data)
     fitter = _Fitter(data, config)
-    rows = fitter.rows
+    rows, notes = fitter.rows, []
     combiner = fitter.fit(rows)
+    if is_flat(combiner.calibration):
+        # It would answer everybody with the mean: no calibration mends scores that do not tell people apart.
+        notes.append("validation scores do not rise with the labels: no calibration was fitted")
+        fitter = _Fitter(data, config.model_copy(update={"calibration": "none"}))
+        combiner = fitter.fit(rows)
+    notes += [
+        f"{name} does not rise with the labels of validation: it says the same of everybody in this ensemble"
+        for name, link in zip(data.members, combiner.links, strict=True)
+        if is_flat(link)
+    ]
     # Where nothing is fitted, every row is as good as one of other people.
     expected, linked_MN = fitter.cross_fitted(rows, fitter.fit) if fitter.is_fitted else combiner(rows.scores_MN)
     residual = np.abs(rows.labels - expected)
     disagreement = spread(combiner.weights, linked_MN)
     low, high = fitter.range
+    interval = _interval(residual, rows.weight, config.interval_level, high - low, fitter.is_fitted)
+    if not interval.is_bounded:
+        notes.append(
+            f"{data.num_people} validation people are too few for an interval of level {config.interval_level:g}: it "
+            "is the whole range"
+        )
     return EnsembleFit(
         members=data.members,
         targets=data.targets,
@@ -114,9 +132,10 @@ def fit_ensemble(data: MemberScores, config: EnsembleConfig) -> EnsembleFit:
         weights=tuple(map(float, combiner.weights)),
         weighting=config.weights,
         calibration=combiner.calibration,
-        interval=_interval(residual, rows.weight, config.interval_level, high - low, fitter.is_fitted),
+        interval=interval,
         disagreement=_growth(disagreement, residual, rows.weight),
         fitted_on=FittedOn(len(data.unit_ids), data.num_people, fitter.num_folds if fitter.is_fitted else 0),
+        notes=tuple(notes),
     )
 
 
@@ -206,6 +225,12 @@ class _Fitter:
         self.needs_link = tuple(target != data.target for target in data.targets)
         self.is_fitted = any(self.needs_link) or config.weights == "validation" or config.calibration != "none"
         self.num_folds = min(config.num_folds, data.num_people)
+        is_isotonic = config.calibration == "isotonic" or (any(self.needs_link) and config.link == "isotonic")
+        if is_isotonic and data.num_people < MIN_PEOPLE_ISOTONIC:
+            raise ValueError(
+                f"validation has {data.num_people} people, and an isotonic curve needs at least "
+                f"{MIN_PEOPLE_ISOTONIC}: set ensemble.calibration and ensemble.link to linear"
+            )
         if self.is_fitted and data.num_people < MIN_PEOPLE:
             raise ValueError(
                 f"validation has {data.num_people} people, and links, weights or a calibration need at least "
@@ -276,10 +301,9 @@ def _numbers(data: MemberScores) -> tuple[_Rows, list[str]]:
 
 
 def _interval(residual: Floats, weight: Floats, level: float, widest: float, is_fitted: bool) -> Interval:
-    """The smallest half-width that ``level`` of P + 1 people's worth of residuals stay within, the last one unknown.
-
-    Raises nothing for few people: where even all of them are not enough for the level, it is the whole range.
-    """
+    """The smallest half-width that ``level`` of P + 1 people's worth of residuals stay within, the last one unknown
+    (split conformal: Lei et al. 2018, section 2.2; the residuals of other folds: Barber et al. 2021). Where all people
+    together are not enough for the level, it is the whole range."""
     order = np.argsort(residual, kind="stable")
     reached = np.cumsum(weight[order])
     needed = level * (float(weight.sum()) + 1.0)

@@ -61,6 +61,13 @@ class Steps:
 Map = Identity | Line | Steps
 
 
+def is_flat(one: Map) -> bool:
+    """Whether a map says the same of every score."""
+    if isinstance(one, Line):
+        return one.slope == 0
+    return isinstance(one, Steps) and one.y[0] == one.y[-1]
+
+
 def fit_map(kind: str, x: Floats, y: Floats, weight: Floats, on_logit: bool = False) -> Map:
     """The least-squares map of a kind.
 

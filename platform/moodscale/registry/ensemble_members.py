@@ -23,18 +23,17 @@ from upath import UPath
 from moodscale.config import ConfigError, validate
 from moodscale.evaluate.table import Predictions, read_predictions
 from moodscale.prepare.manifest import Manifest
+from moodscale.recipes.transcript_severity.examples import unit_id
 from moodscale.registry.config import RegistryConfig
-from moodscale.registry.ensemble_config import MEMBER
 from moodscale.registry.facts import PackageFacts, TrainedFacts, digests_of
 from moodscale.registry.judgement import Judgement
-from moodscale.registry.package import PACKAGE, open_package
-from moodscale.registry.predict import check_model_directory
-from moodscale.registry.register import MODEL_VERSION_TAG, pack_job, trained_people
-from moodscale.registry.serving.base import open_model, serving_for
+from moodscale.registry.package import open_package
+from moodscale.registry.register import pack_job, trained_people
+from moodscale.registry.score_worker import Package, fetch_package
+from moodscale.registry.serving.base import serving_for
 from moodscale.registry.sessions import sessions_of
-from moodscale.registry.store import RegistryStore
 from moodscale.schema import CorpusError, Instrument, Split
-from moodscale.storage import display, local_copy, read_table, scratch_directory, write_table
+from moodscale.storage import display, local_copy, read_table, write_table
 from moodscale.train.driver import JOB_FILE, TrainJob
 from moodscale.train.predict_job import PREDICTIONS, best_checkpoint, model_version
 
@@ -80,12 +79,13 @@ class Member:
 
 
 def open_members(
-    names: Sequence[str], manifest: Manifest, storage: UPath, store: RegistryStore, kept: UPath, device: str = "auto"
+    names: Sequence[str], manifest: Manifest, storage: UPath, tracking_uri: str, kept: UPath, device: str = "auto"
 ) -> tuple[Member, ...]:
     """Every member with its scores of the manifest's held-out interviews; no label of the manifest is read.
 
     Args:
         storage: where the runs are, a directory of its name each.
+        tracking_uri: of the MLflow that holds registered members.
         kept: where scores of registered members are kept, so that asking again costs nothing.
     Raises:
         ConfigError: no such run or version, or a run that was not evaluated.
@@ -97,7 +97,7 @@ def open_members(
         if name.startswith(RUN):
             member = _run(name, storage / name.removeprefix(RUN), manifest)
         else:
-            member = _registered(name, manifest, store, kept, device)
+            member = _registered(name, manifest, tracking_uri, kept, device)
         if member.model_version in members:
             raise ValueError(
                 f"ensemble.members: {members[member.model_version].name} and {name} are the same model "
@@ -127,11 +127,6 @@ def check_not_learned_from(member: Member, manifest: Manifest) -> None:
             manifest.hash,
             member.name,
         )
-
-
-def interview_unit(corpus: str, interview_id: str) -> str:
-    """As transcript recipes name it: an interview of combined corpora has its corpus in its id already."""
-    return f"{corpus}:{interview_id.removeprefix(f'{corpus}:')}"
 
 
 def _run(name: str, directory: UPath, manifest: Manifest) -> Member:
@@ -261,7 +256,7 @@ def by_interview(rows: pd.DataFrame, unit: str, manifest: Manifest, name: str) -
         raise ValueError(f"{name}: scores units of {unit!r}; members of an ensemble score clips or interviews")
     frame = _whole_clips(rows, manifest, name)[columns].copy()
     clips = manifest.without_labels("clips").select(["clip_id", "corpus", "interview_id"]).to_pylist()
-    interview = {row["clip_id"]: interview_unit(row["corpus"], row["interview_id"]) for row in clips}
+    interview = {row["clip_id"]: unit_id(row["corpus"], row["interview_id"]) for row in clips}
     unknown = [clip for clip in frame["unit_id"] if clip not in interview]
     if unknown:
         raise ValueError(
@@ -285,19 +280,9 @@ def _whole_clips(rows: pd.DataFrame, manifest: Manifest, name: str) -> pd.DataFr
     return whole
 
 
-def _registered(asked: str, manifest: Manifest, store: RegistryStore, kept: UPath, device: str) -> Member:
-    match = MEMBER.match(asked)
-    assert match is not None, "the configuration has checked the names"
-    found = store.find(match["model"], match["version"], match["alias"])
-    name = f"models:/{found.name}/{found.version}"
-    if MODEL_VERSION_TAG not in found.tags:
-        raise ConfigError(f"{name} was not registered by moodscale; only those can be members")
-    folder = scratch_directory() / f"member-{hashlib.sha256(f'{store.uri} {name}'.encode()).hexdigest()[:16]}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    directory = store.download(found, folder)
-    check_model_directory(directory)
-    package = directory / "artifacts" / PACKAGE
+def _registered(asked: str, manifest: Manifest, tracking_uri: str, kept: UPath, device: str) -> Member:
+    fetched = fetch_package(asked, tracking_uri)
+    name, package = fetched.model, fetched.directory
     facts = open_package(package)
 
     def write_package(target: Path) -> PackageFacts:
@@ -314,38 +299,35 @@ def _registered(asked: str, manifest: Manifest, store: RegistryStore, kept: UPat
         precision=str(getattr(facts, "precision", "fp32")),
         manifest_hash=facts.manifest_hash,
         trained_people=frozenset(facts.trained_people),
-        scores=_scored(name, facts, package, manifest, kept, device),
+        scores=_scored(fetched, facts, manifest, kept, device),
         write_package=write_package,
     )
 
 
-def _scored(
-    name: str, facts: PackageFacts, package: Path, manifest: Manifest, kept: UPath, device: str
-) -> pd.DataFrame:
-    """Score the held-out interviews with the member's package, or take what was kept of an earlier time."""
-    made_from = {
-        "model_version": facts.model_version,
-        "files": hashlib.sha256(json.dumps(facts.to_json(), sort_keys=True).encode()).hexdigest(),
-        "manifest": manifest.hash,
-    }
+def _scored(fetched: Package, facts: PackageFacts, manifest: Manifest, kept: UPath, device: str) -> pd.DataFrame:
+    """Score the held-out interviews with the member's package, or take what was kept of an earlier time.
+
+    What a model is given holds no label: this is no read of the test split.
+    """
+    made_from = {"model_version": facts.model_version, "package": fetched.sha256, "manifest": manifest.hash}
     path = kept / f"{hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]}.parquet"
     if path.is_file() and _made_from(path) == made_from:
         frame: pd.DataFrame = read_table(path).to_pandas(ignore_metadata=True)
         return frame
     interviews = manifest.without_labels("interviews")
     held_out = interviews.filter(pa.array([split in HELD_OUT for split in interviews["split"].to_pylist()], pa.bool_()))
-    model = open_model(package, {"device": device})
+    model = fetched.open({"device": device})
     sessions, refused = [], {}
     for session in sessions_of(manifest, held_out):
         why = model.refusal(session)
         if why:
-            refused[interview_unit(session.corpus, session.interview_id)] = why
+            refused[unit_id(session.corpus, session.interview_id)] = why
         else:
             sessions.append(session)
     if refused:
         first = next(iter(refused))
         raise ValueError(
-            f"{name} cannot score {len(refused)} of {len(held_out)} held-out interviews, such as {first} "
+            f"{fetched.model} cannot score {len(refused)} of {len(held_out)} held-out interviews, such as {first} "
             f"({refused[first]}); all members must score the same ones"
         )
     answers = model.score(sessions)
@@ -356,7 +338,7 @@ def _scored(
     rows = [
         {
             "person": session.person,
-            "unit_id": interview_unit(session.corpus, session.interview_id),
+            "unit_id": unit_id(session.corpus, session.interview_id),
             "split": split_of[session.corpus, session.interview_id],
             "score": answer.raw_score,
         }
@@ -364,7 +346,7 @@ def _scored(
     ]
     table = pa.Table.from_pylist(rows, schema=_SCORES)
     write_table(path, table.replace_schema_metadata({_METADATA: json.dumps(made_from)}))
-    logger.info("scored %d interviews with %s", len(table), name)
+    logger.info("scored %d interviews with %s", len(table), fetched.model)
     scored: pd.DataFrame = table.to_pandas(ignore_metadata=True)
     return scored
 

@@ -20,12 +20,13 @@ import pyarrow as pa
 from moodscale.evaluate.table import read_predictions
 from moodscale.prepare.audio import read_clip
 from moodscale.prepare.config import PrepareConfig
+from moodscale.recipes.transcript_severity.examples import unit_id
 from moodscale.registry.compare import Comparison, ModelMismatchError, check_model, spaced
 from moodscale.registry.config import RegistryConfig
 from moodscale.registry.ensemble_build import ANSWERS, BuiltEnsemble
 from moodscale.registry.ensemble_fit import score_range
 from moodscale.registry.ensemble_maps import Floats
-from moodscale.registry.ensemble_members import Member, interview_unit
+from moodscale.registry.ensemble_members import Member
 from moodscale.registry.ensemble_reload import score_ensemble_in_fresh_process
 from moodscale.registry.ensemble_result import EnsembleFit
 from moodscale.registry.facts import PackageFacts, TrainedFacts, digests_of
@@ -332,8 +333,7 @@ def _member_facts(member: Member, folder: str, target: Path) -> MemberFacts:
 def _sessions(built: BuiltEnsemble, units: Sequence[str]) -> list[Session]:
     interviews = built.manifest.without_labels("interviews")
     keys = [
-        interview_unit(row["corpus"], row["interview_id"])
-        for row in interviews.select(["corpus", "interview_id"]).to_pylist()
+        unit_id(row["corpus"], row["interview_id"]) for row in interviews.select(["corpus", "interview_id"]).to_pylist()
     ]
     position = {key: index for index, key in enumerate(keys)}
     chosen = interviews.take(pa.array([position[unit] for unit in units], pa.int64()))

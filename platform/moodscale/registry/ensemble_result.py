@@ -98,8 +98,12 @@ def spread(weights: Floats, linked_MN: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class EnsembleFit:
-    """A fitted ensemble. Attributes as of :class:`moodscale.registry.ensemble_fit.MemberScores`; weights are not
-    negative and sum to one."""
+    """A fitted ensemble. Weights are not negative and sum to one.
+
+    Attributes:
+        members, targets, target, instrument: as of :class:`moodscale.registry.ensemble_fit.MemberScores`.
+        notes: what could not be fitted as asked, and why.
+    """
 
     members: tuple[str, ...]
     targets: tuple[str, ...]
@@ -112,6 +116,7 @@ class EnsembleFit:
     interval: Interval
     disagreement: Disagreement
     fitted_on: FittedOn
+    notes: tuple[str, ...] = ()
 
     @property
     def range(self) -> tuple[float, float]:
@@ -156,6 +161,7 @@ class EnsembleFit:
             "interval": asdict(self.interval),
             "disagreement": asdict(self.disagreement),
             "fitted_on": asdict(self.fitted_on),
+            "notes": list(self.notes),
         }
 
     @classmethod
@@ -182,6 +188,7 @@ class EnsembleFit:
                 interval=Interval(**values["interval"]),
                 disagreement=Disagreement(**values["disagreement"]),
                 fitted_on=FittedOn(**values["fitted_on"]),
+                notes=tuple(str(note) for note in values["notes"]),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"{where}: {type(error).__name__} at {error}; build the ensemble again") from None

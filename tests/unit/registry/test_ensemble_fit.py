@@ -175,13 +175,31 @@ def test_calibration_straightens_a_shrunken_ensemble() -> None:
     assert steps.interval.half_width < plain.interval.half_width
 
 
+@pytest.mark.parametrize("kind", ["linear", "isotonic"])
+def test_a_calibration_that_would_answer_everybody_alike_is_left_out_and_said(kind: str) -> None:
+    labels = np.linspace(1, 20, 60)
+    data = scores(labels, labels[::-1], labels[::-1])
+    fit = fit_ensemble(data, config(calibration=kind))
+    assert fit.calibration == Identity()
+    assert fit.notes == ("validation scores do not rise with the labels: no calibration was fitted",)
+    assert fit.apply(data.scores_MN).score == pytest.approx(labels[::-1])
+
+
+def test_a_classifier_that_tells_nobody_apart_is_said() -> None:
+    labels = np.linspace(1, 20, 30)
+    data = scores(labels, labels, np.linspace(0.9, 0.1, 30), targets=("total", "depressed"))
+    assert fit_ensemble(data, config()).notes == (
+        "b does not rise with the labels of validation: it says the same of everybody in this ensemble",
+    )
+
+
 @pytest.mark.parametrize("calibration", ["none", "linear", "isotonic"])
 def test_intervals_hold_the_share_that_they_promise(calibration: str) -> None:
     rng = np.random.default_rng(5)
     settings_ = config(members=("runs:/a", "runs:/b", "runs:/c"), weights="validation", calibration=calibration)
     inside = []
     for _ in range(25):
-        fit = fit_ensemble(simulated(rng, 40), settings_)
+        fit = fit_ensemble(simulated(rng, 60), settings_)
         new = simulated(rng, 400)
         answer = fit.apply(new.scores_MN)
         inside.append(((answer.low <= new.labels) & (new.labels <= answer.high)).mean())
@@ -199,6 +217,7 @@ def test_the_half_width_is_the_conformal_quantile() -> None:
 def test_too_few_people_for_the_level_make_the_interval_the_whole_range() -> None:
     fit = fit_ensemble(scores([3, 5, 7], [3.0, 5.0, 7.0], [3.0, 5.0, 7.0]), config())
     assert not fit.interval.is_bounded
+    assert fit.notes == ("3 validation people are too few for an interval of level 0.9: it is the whole range",)
     answer = fit.apply(np.full((2, 1), 12.0))
     assert (answer.low[0], answer.high[0]) == (0.0, 24.0)
 
@@ -251,7 +270,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
 @pytest.mark.parametrize("calibration", ["none", "linear", "isotonic"])
 @pytest.mark.parametrize("link", ["linear", "isotonic"])
 def test_a_fit_survives_json_to_the_last_bit(link: str, calibration: str) -> None:
-    data = simulated(np.random.default_rng(10), 40)
+    data = simulated(np.random.default_rng(10), 60)
     settings_ = config(
         members=("runs:/a", "runs:/b", "runs:/c"), weights="validation", link=link, calibration=calibration
     )
@@ -268,7 +287,7 @@ def test_answers_stay_in_the_range_and_never_fall_as_a_member_rises(
     seed: int, probabilities: list[float], first: float, second: float
 ) -> None:
     settings_ = config(members=("runs:/a", "runs:/b", "runs:/c"), weights="validation", calibration="isotonic")
-    fit = fit_ensemble(simulated(np.random.default_rng(seed % 5), 30), settings_)
+    fit = fit_ensemble(simulated(np.random.default_rng(seed % 5), 60), settings_)
     rising = np.sort(np.array(probabilities))
     rows = np.stack([np.full(len(rising), first), np.full(len(rising), second), rising])
     answer = fit.apply(rows)
@@ -287,6 +306,8 @@ def test_rows_of_another_split_are_refused_by_unit() -> None:
 def test_too_few_people_to_fit_on_are_refused_with_the_settings_that_need_less() -> None:
     with pytest.raises(ValueError, match=r"validation has 2 people.*ensemble\.weights=equal"):
         fit_ensemble(scores([1, 2], [1.0, 2.0], [1.0, 2.0]), config(weights="validation"))
+    with pytest.raises(ValueError, match=r"2 people, and an isotonic curve needs at least 50.*ensemble\.calibration"):
+        fit_ensemble(scores([1, 2], [1.0, 2.0], [1.0, 2.0]), config(calibration="isotonic"))
     with pytest.raises(ValueError, match="no validation interview"):
         fit_ensemble(scores([], [], []), config())
 
