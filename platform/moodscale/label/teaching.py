@@ -20,7 +20,7 @@ from moodscale.label.config import LabelConfig
 from moodscale.label.transcript import Transcript
 from moodscale.prepare.manifest import Manifest
 from moodscale.schema import Instrument, Speaker, Split, Turn
-from moodscale.train.labels import Labeller
+from moodscale.train.labels import Labeller, person_hash
 
 Row = dict[str, Any]
 
@@ -63,6 +63,10 @@ def teach(config: LabelConfig, answers: str, manifest: Manifest, seed: int) -> T
         )
     instrument = instrument_of(manifest)
     transcripts = transcripts_of(manifest, interviews, instrument)
+    # Before anything is asked: a model may have learned from those whom it would label.
+    teacher = config.teacher.open()
+    learned_from: frozenset[str] = getattr(teacher, "learned_from", frozenset())
+    _check_has_not_seen(config, learned_from, interviews, manifest)
     found = label_transcripts(config.teacher, transcripts, answers)
     if not found.answers:
         reasons = ", ".join(f"{number} {reason}" for reason, number in found.summary.refused.items())
@@ -86,12 +90,32 @@ def teach(config: LabelConfig, answers: str, manifest: Manifest, seed: int) -> T
         )
     return Taught(
         name=name,
-        labeller=Labeller("teacher", _version(config)),
+        labeller=Labeller("teacher", _version(config.teacher.kind, teacher.identity), learned_from),
         rows=rows,
         num_unanswered=len(transcripts) - len(rows),
         agreement=_agreement(config, answers, manifest, instrument, seed),
         summary=summary,
     )
+
+
+def _check_has_not_seen(
+    config: LabelConfig, learned_from: frozenset[str], interviews: pa.Table, manifest: Manifest
+) -> None:
+    """What ``train/labels.py`` would refuse once it is paid for.
+
+    Raises:
+        ConfigError: naming a person.
+    """
+    for split, people in (
+        ("without a label", interviews["person"].to_pylist()),
+        ("of the test split", manifest.people(Split.TEST)),
+    ):
+        seen = sorted({person for person in people if person_hash(person) in learned_from})
+        if seen:
+            raise ConfigError(
+                f"label.teacher: the model has learned from {seen[0]}, one of {len(seen)} people {split}; take a "
+                f"teacher of kind {config.teacher.kind} that never saw them"
+            )
 
 
 def instrument_of(manifest: Manifest) -> Instrument:
@@ -164,6 +188,5 @@ def _unit(row: Mapping[str, Any]) -> str:
     return f"{row['corpus']}:{row['interview_id']}"
 
 
-def _version(config: LabelConfig) -> str:
-    content = {key: value for key, value in config.teacher.to_json().items() if key not in ("policy", "cost")}
-    return f"{config.teacher.kind}@{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]}"
+def _version(kind: str, identity: Mapping[str, Any]) -> str:
+    return f"{kind}@{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
