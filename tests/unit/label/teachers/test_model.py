@@ -72,7 +72,7 @@ def test_a_model_that_has_seen_them_is_refused_before_it_is_asked(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: Split | None, said: str
 ) -> None:
     person = "conv:u02" if split is None else manifest.people(split)[0]
-    with pytest.raises(ConfigError, match=rf"has learned from {person}, one of 1 people {said}"):
+    with pytest.raises(ConfigError, match=rf"has learned from {person}, one of 1 {said}"):
         teach(using(monkeypatch, FakeModel((person,))), str(tmp_path), manifest, seed=0)
     assert list(tmp_path.iterdir()) == []
 
