@@ -8,7 +8,8 @@ twice in a way that flatters:
 3. The calibration is fitted on combined scores that links and weights of the *other* folds' people gave.
 4. The interval's half-width is the conformal quantile of what all three together, fitted on the other folds, miss by.
 
-What is served are links, weights and calibration fitted once more on everybody.
+What is served are links, weights and calibration fitted once more on everybody. No fold mends that the members'
+checkpoints were chosen on these very people: the interval holds somewhat fewer new people than its level says.
 
 Shape legend: M members, N interviews. A person counts once, however many interviews they have.
 """

@@ -34,7 +34,8 @@ from moodscale.registry.serving.base import serving_for
 from moodscale.registry.sessions import sessions_of
 from moodscale.schema import CorpusError, Instrument, Split
 from moodscale.storage import display, local_copy, read_table, write_table
-from moodscale.train.driver import JOB_FILE, TrainJob
+from moodscale.train.driver import JOB_FILE, LABELS, TrainJob
+from moodscale.train.labels import open_labels
 from moodscale.train.predict_job import PREDICTIONS, best_checkpoint, model_version
 
 logger = logging.getLogger(__name__)
@@ -140,8 +141,8 @@ def _run(name: str, directory: UPath, manifest: Manifest) -> Member:
     judgement.check_is_of(label)
     rows = table.frame[(table.frame["unit"] == recipe.unit) & (table.frame["target"] == recipe.target)]
     instrument = _instrument(rows, name) if recipe.target == "total" else None
-    if own.hash != manifest.hash:
-        _check_trained_on_others(name, own, manifest)
+    trained = frozenset(trained_people(job, own))
+    _check_validation_is_unseen(name, trained, own, manifest)
     point = serving.operating_point(judgement, table, RegistryConfig())
 
     def write_package(target: Path) -> PackageFacts:
@@ -156,7 +157,7 @@ def _run(name: str, directory: UPath, manifest: Manifest) -> Member:
         instrument=instrument,
         precision=job.train.engine.precision,
         manifest_hash=own.hash,
-        trained_people=frozenset(trained_people(job, own)),
+        trained_people=trained,
         scores=by_interview(rows, recipe.unit, own, name),
         write_package=write_package,
     )
@@ -170,11 +171,6 @@ def _job_of(directory: UPath, manifest: Manifest) -> tuple[TrainJob, Manifest]:
         raise ConfigError(
             f"{display(directory)}: no run ({JOB_FILE} is missing); name an experiment of the same storage_path"
         ) from None
-    if content.get("labels") is not None:
-        raise ConfigError(
-            f"{display(directory)}: was trained with a table of labels, and whom it has learned from stands in its "
-            "registered version; run `moodscale register` and name it models:/NAME/VERSION"
-        )
     trained_on = str(content["manifest"])
     own = manifest
     if trained_on != manifest.hash:
@@ -186,6 +182,11 @@ def _job_of(directory: UPath, manifest: Manifest) -> tuple[TrainJob, Manifest]:
             )
         _check_one_key(own, manifest)
     values = {**content["job"], "run_dir": str(directory), "manifest": str(own.path)}
+    if content.get("labels") is not None:
+        # Whom it has learned from stands in the table, which stays with the run.
+        if open_labels(directory / LABELS, own).hash != content["labels"]:
+            raise ConfigError(f"{display(directory / LABELS)}: is not the table that the run has learned from")
+        values["labels"] = str(directory / LABELS)
     return validate(TrainJob, values, source=str(directory / JOB_FILE)), own
 
 
@@ -197,9 +198,14 @@ def _check_one_key(own: Manifest, manifest: Manifest) -> None:
         )
 
 
-def _check_trained_on_others(name: str, own: Manifest, manifest: Manifest) -> None:
-    """Validation people of the ensemble that a member was trained on would make its weight too great."""
-    both = sorted({*own.people(Split.TRAIN)} & {*manifest.people(Split.VALIDATION)})
+def _check_validation_is_unseen(name: str, trained: frozenset[str], own: Manifest, manifest: Manifest) -> None:
+    """Validation people of the ensemble whose labels a member was trained on would make its weight too great."""
+    known = {*own.people(Split.VALIDATION)}  # it was chosen on these, and not trained
+    both = [
+        person
+        for person in manifest.people(Split.VALIDATION)
+        if person not in known and digests_of([person])[0] in trained
+    ]
     if both:
         raise CorpusError(
             f"{name} was trained on {both[0]}, who is in the validation split of the manifest {manifest.hash} "
@@ -284,6 +290,8 @@ def _registered(asked: str, manifest: Manifest, tracking_uri: str, kept: UPath, 
     fetched = fetch_package(asked, tracking_uri)
     name, package = fetched.model, fetched.directory
     facts = open_package(package)
+    if facts.manifest_hash != manifest.hash:
+        _say_validation_overlap(name, facts, manifest)
 
     def write_package(target: Path) -> PackageFacts:
         shutil.copytree(package, target, dirs_exist_ok=True)
@@ -302,6 +310,21 @@ def _registered(asked: str, manifest: Manifest, tracking_uri: str, kept: UPath, 
         scores=_scored(fetched, facts, manifest, kept, device),
         write_package=write_package,
     )
+
+
+def _say_validation_overlap(name: str, facts: PackageFacts, manifest: Manifest) -> None:
+    """A package does not tell the people whom a model was trained on from those it was chosen on."""
+    people = manifest.people(Split.VALIDATION)
+    num = sum(digests_of([person])[0] in facts.trained_people for person in people)
+    if num:
+        logger.warning(
+            "%s comes from another manifest and knows %d of the %d validation people of %s: unless it was only chosen on "
+            "them, fitted weights favour it",
+            name,
+            num,
+            len(people),
+            manifest.hash,
+        )
 
 
 def _scored(fetched: Package, facts: PackageFacts, manifest: Manifest, kept: UPath, device: str) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from moodscale.registry.register import register
 from moodscale.schema import PREDICTION_SCHEMA, CorpusError, Split
 from moodscale.storage import location
 from moodscale.tracking.base import RunSpec
+from moodscale.train.labels import QUESTIONNAIRE, Labeller, TrainingLabels, first_step, write_labels
 from tiny_ensemble import CANARY, NUM, Runs, add_run, change_table, in_this_process, make_runs
 from tiny_severity import severity_recipe
 
@@ -183,12 +184,27 @@ def test_a_run_that_is_not_there_or_of_another_evaluation_is_refused(runs: Runs,
         runs.build("older", storage=storage)
 
 
-def test_a_run_of_pseudo_labels_has_to_be_registered_first(runs: Runs, tmp_path: Path) -> None:
-    storage = runs.copied(tmp_path)
-    facts = storage / "words" / "train.json"
-    facts.write_text(json.dumps({**json.loads(facts.read_text()), "labels": "0123"}))
-    with pytest.raises(ConfigError, match=r"trained with a table of labels.*moodscale register"):
-        runs.build("pseudo", storage=storage)
+def learn_from_table(run: Path, manifest: Manifest, labeller: Labeller) -> TrainingLabels:
+    """Make a run one of pseudo-labels, as training leaves it."""
+    rows = []
+    for one in manifest.interviews(Split.TRAIN).to_pylist():
+        row = {name: one[name] for name in ("corpus", "interview_id", "person", "instrument")}
+        row |= {"total": float(one["total"]), "items": None, "weight": 1.0, "provenance": "questionnaire"}
+        rows.append({**row, "chain": [first_step(row, QUESTIONNAIRE, 0, None)]})
+    table = write_labels(run / "labels.parquet", rows, {QUESTIONNAIRE: labeller}, manifest)
+    facts = json.loads((run / "train.json").read_text())
+    (run / "train.json").write_text(json.dumps({**facts, "labels": table.hash}))
+    return table
+
+
+def test_a_run_of_a_table_of_labels_has_learned_from_its_people(runs: Runs, tmp_path: Path) -> None:
+    storage, manifest = runs.copied(tmp_path), Manifest.open(runs.manifest)
+    table = learn_from_table(storage / "words", manifest, Labeller(QUESTIONNAIRE, ""))
+    built = runs.build("labelled", storage=storage)
+    assert set(digests_of(table.people)) <= built.members[1].trained_people
+    (storage / "words" / "labels.parquet").unlink()
+    with pytest.raises(CorpusError, match=r"labels\.parquet: no readable table of labels"):
+        runs.build("labelled", storage=storage)
 
 
 def test_a_member_that_has_learned_from_a_test_person_is_refused_by_person_key(runs: Runs) -> None:
