@@ -200,7 +200,7 @@ class VllmTeacher:
 
         with ray_running():
             keep_quiet(ray.data.DataContext.get_current())
-            rows = iter(self._dataset(transcripts).iter_rows(prefetch_batches=0) if transcripts else ())
+            rows = iter(self._dataset(transcripts).iter_rows() if transcripts else ())
             while (row := _next(rows)) is not None:
                 yield row["at"], self._reply(row)
 
