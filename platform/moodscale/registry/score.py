@@ -12,9 +12,10 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ from moodscale.schema import CorpusError
 from moodscale.storage import check_reachable, display, location, write_bytes
 
 logger = logging.getLogger(__name__)
+
+Run = Callable[[Work, Sequence[Part]], Iterator[Line]]
+"""Scores parts somewhere; lines come in any order."""
 
 _PROGRESS_S = 10.0
 _SHOWN_ERRORS = 5
@@ -86,6 +90,7 @@ def score(
     cpus_per_worker: float = 1.0,
     gpus_per_worker: float = 0.0,
     settings: Mapping[str, Any] | None = None,
+    run: Run | None = None,
 ) -> ScoreSummary:
     """Score interviews; a part that is there is never scored again, a finished folder never changed.
 
@@ -96,6 +101,7 @@ def score(
         num_workers: copies of the model; fewer where the cluster has no room for them.
         batch: interviews a part.
         settings: of the model's ``model_config``, such as ``device`` and the units it computes at a time.
+        run: where the work is done; by default the Ray cluster of ``RAY_ADDRESS``, or a local one.
     Raises:
         ConfigError: no such model, selection or resources, or a folder with other scores.
         CorpusError: recordings that cannot be read; everything else is stored, and the next run begins with the rest.
@@ -124,7 +130,8 @@ def score(
             settings=dict(settings or {}),
             num_threads=int(cpus_per_worker),
         )
-        there |= _collect(_run(work, todo, num_workers, cpus_per_worker, gpus_per_worker), len(todo))
+        run = run or partial(_run_on_ray, num_workers=num_workers, cpus=cpus_per_worker, gpus=gpus_per_worker)
+        there |= _collect(run(work, todo), len(todo))
     finished = _finish(place, plan, package, parts, there)
     summary = _summary(place, plan, there, num_computed=len(todo), finished=finished and not todo)
     if summary.already_finished:
@@ -197,28 +204,26 @@ def _plan(package: Package, manifest: Manifest, split: str, num_interviews: int,
     )
 
 
-def _run(
-    work: Work, parts: Sequence[Part], num_workers: int, cpus_per_worker: float, gpus_per_worker: float
-) -> Iterator[Line]:
+def _run_on_ray(work: Work, parts: Sequence[Part], num_workers: int, cpus: float, gpus: float) -> Iterator[Line]:
     """Score parts on a pool of actors; lines come in any order."""
     import ray.data
 
     with ExitStack() as running:
         # At least what the workers ask for: on a laptop processes share cores rather than wait for ever.
-        num_cpus = max(os.cpu_count() or 1, int(-(-cpus_per_worker * num_workers // 1)))
+        num_cpus = max(os.cpu_count() or 1, int(-(-cpus * num_workers // 1)))
         running.enter_context(ray_running(num_cpus))
         rows = ray.data.from_items([{"part": part.to_json()} for part in parts], override_num_blocks=len(parts))
         keep_quiet(rows.context)
         rows.context.issue_detectors_config.detectors = []  # an actor that computes for minutes does not hang
-        num_actors = min(len(parts), num_workers, _fitting(cpus_per_worker, gpus_per_worker))
+        num_actors = min(len(parts), num_workers, _fitting(cpus, gpus))
         lines = rows.map_batches(
             _Actor,
             fn_constructor_args=(work,),
             batch_size=1,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(size=num_actors),
-            num_cpus=cpus_per_worker,
-            num_gpus=gpus_per_worker or None,
+            num_cpus=cpus,
+            num_gpus=gpus or None,
         )
         for row in lines.iter_rows():
             if row["refused"]:
@@ -226,7 +231,7 @@ def _run(
             yield Line.from_json(row["line"])
 
 
-def _fitting(cpus_per_worker: float, gpus_per_worker: float) -> int:
+def _fitting(cpus: float, gpus: float) -> int:
     """How many workers the cluster has room for.
 
     Raises:
@@ -236,7 +241,7 @@ def _fitting(cpus_per_worker: float, gpus_per_worker: float) -> int:
 
     present = ray.cluster_resources()
     fitting = []
-    for resource, needed in (("CPU", cpus_per_worker), ("GPU", gpus_per_worker)):
+    for resource, needed in (("CPU", cpus), ("GPU", gpus)):
         if needed:
             fitting.append(int(present.get(resource, 0.0) / needed + 1e-9))
             if not fitting[-1]:
