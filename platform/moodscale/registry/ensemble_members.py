@@ -318,8 +318,8 @@ def _say_validation_overlap(name: str, facts: PackageFacts, manifest: Manifest) 
     num = sum(digests_of([person])[0] in facts.trained_people for person in people)
     if num:
         logger.warning(
-            "%s comes from another manifest and knows %d of the %d validation people of %s: unless it was only chosen on "
-            "them, fitted weights favour it",
+            "%s comes from another manifest and knows %d of the %d validation people of %s: unless it was only chosen "
+            "on them, fitted weights favour it",
             name,
             num,
             len(people),

@@ -50,7 +50,7 @@ from moodscale.registry.register import (
 )
 from moodscale.registry.reload import Reloader, Request
 from moodscale.registry.serving.base import Session, serving_of
-from moodscale.registry.serving.ensemble import MEMBER_SCORES, MEMBERS, SERVING, EnsembleFacts, MemberFacts
+from moodscale.registry.serving.ensemble import MEMBER_SCORES, MEMBERS, EnsembleFacts, EnsembleServing, MemberFacts
 from moodscale.registry.sessions import cut_session, sessions_of
 from moodscale.registry.store import RegistryStore, registry_uri
 from moodscale.schema import Split
@@ -148,7 +148,7 @@ def _register(
         model = store.start_model(store.experiment_of(run_id), run_id, tags)
         try:
             saved = Path(folder) / "model"
-            save_model(saved, Path(folder), model, run_id, facts, SERVING)
+            save_model(saved, Path(folder), model, run_id, facts, EnsembleServing(_inputs_of(Path(folder) / PACKAGE)))
             store.upload(model.model_id, saved)
             request = Request(
                 f"models:/{model.model_id}",

@@ -27,7 +27,6 @@ from moodscale.registry.serving.base import open_model
 from moodscale.registry.serving.ensemble import EnsembleFacts
 from moodscale.registry.sessions import sessions_of
 from moodscale.schema import Split
-from moodscale.storage import location
 from tiny_ensemble import CANARY, Runs, change_table, in_this_process, make_runs, rows_of
 from tiny_registry import load, stored_model
 
@@ -315,4 +314,11 @@ def test_an_ensemble_may_be_a_member(runs: Runs, registered: Registered) -> None
     assert nested.members[0].recipe == "ensemble"
     done = register_ensemble(**runs.registering(nested), reloader=in_this_process)
     assert done.num_compared == 2
-    assert location(nested.directory / "members").is_dir()
+    inputs = load(stored_model(runs.uri, "nested")).metadata.signature.inputs.input_names()
+    assert inputs == ["messages", "path", "waveform", "sample_rate_hz"]
+
+
+def test_the_signature_has_what_the_members_read_and_no_more(runs: Runs) -> None:
+    words = runs.build("words_alone", ("runs:/words", "runs:/more_words"), compare_interviews=2)
+    register_ensemble(**runs.registering(words), reloader=in_this_process)
+    assert load(stored_model(runs.uri, "words_alone")).metadata.signature.inputs.input_names() == ["messages"]

@@ -8,7 +8,7 @@ members/0/ …          each member's own package, whole
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +31,13 @@ from moodscale.registry.severity_point import severity_band
 MEMBERS = "members"
 """Folder of the members' packages."""
 MEMBER_SCORES = "member_scores"
+
+_INPUTS: Mapping[str, Any] = {
+    MESSAGES: DataType.string,
+    PATH: DataType.string,
+    WAVEFORM: Array(DataType.double),
+    RATE: DataType.long,
+}
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -163,16 +170,13 @@ class EnsembleServing(Serving):
     facts = EnsembleFacts
     model_config: ClassVar[Mapping[str, Any]] = {"device": "auto"}
 
+    def __init__(self, inputs: Collection[str] = tuple(_INPUTS)) -> None:
+        """Args: inputs: the columns that some ensemble's members read."""
+        self.inputs = inputs
+
     def signature(self) -> ModelSignature:
-        """Which of the inputs must be there depends on the members; :meth:`EnsembleModel.answer` checks it."""
-        inputs = Schema(
-            [
-                ColSpec(DataType.string, MESSAGES, required=False),
-                ColSpec(DataType.string, PATH, required=False),
-                ColSpec(Array(DataType.double), WAVEFORM, required=False),
-                ColSpec(DataType.long, RATE, required=False),
-            ]
-        )
+        """A recording comes in one of two ways; :meth:`EnsembleModel.answer` checks what must be there."""
+        inputs = Schema([ColSpec(kind, name, required=False) for name, kind in _INPUTS.items() if name in self.inputs])
         outputs = [
             *(ColSpec(DataType.double, name) for name in ("score", "low", "high", "disagreement")),
             ColSpec(Array(DataType.double), MEMBER_SCORES),
