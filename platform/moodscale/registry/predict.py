@@ -15,6 +15,7 @@ from moodscale.config import ConfigError
 from moodscale.registry.facts import PackageFacts
 from moodscale.registry.messages import MESSAGES, read_messages_file
 from moodscale.registry.package import PACKAGE, open_package, refuse_pickles
+from moodscale.registry.recordings import PATH
 from moodscale.registry.register import MODEL_VERSION_TAG
 from moodscale.registry.reload import Reloader, Request, score_in_fresh_process
 from moodscale.registry.serving.base import serving_of
@@ -58,14 +59,32 @@ def predict_from_registry(
     with tempfile.TemporaryDirectory(prefix="moodscale-predict-") as folder:
         directory = store.download(version, Path(folder))
         facts = check_model_directory(directory)
-        absolute = [str(Path(path).expanduser().absolute()) for path in paths]
-        if MESSAGES in serving_of(facts.serving).signature().inputs.input_names():
-            texts = [read_messages_file(Path(path)) for path in absolute]
-            request = Request(str(directory), tracking_uri, messages=texts, device=device)
-        else:
-            request = Request(str(directory), tracking_uri, paths=absolute, device=device)
+        columns = serving_of(facts.serving).signature().inputs.input_names()
+        request = _request(directory, tracking_uri, paths, columns, device)
         rows = reloader(request, timeout_s)
     return [{"path": str(path), **row, "version": str(version.version)} for path, row in zip(paths, rows, strict=True)]
+
+
+def _request(
+    directory: Path, tracking_uri: str, paths: Sequence[str | Path], columns: Sequence[str], device: str
+) -> Request:
+    """Files by their names: ``.json`` are conversations, anything else is a recording.
+
+    Raises:
+        ValueError: both kinds, a kind that the model does not read, or a file that holds no messages.
+    """
+    absolute = [Path(path).expanduser().absolute() for path in paths]
+    kinds = {MESSAGES if path.suffix.lower() == ".json" else PATH for path in absolute}
+    if len(kinds) > 1:
+        raise ValueError("recordings and conversations (.json) are given; score them one kind at a time")
+    if kinds == {MESSAGES}:
+        if MESSAGES not in columns:
+            raise ValueError(f"{absolute[0].name}: the model reads recordings, and no conversations (.json)")
+        texts = [read_messages_file(path) for path in absolute]
+        return Request(str(directory), tracking_uri, messages=texts, device=device)
+    if PATH not in columns:
+        raise ValueError(f"{absolute[0].name}: the model reads conversations, as .json files, and no recordings")
+    return Request(str(directory), tracking_uri, paths=[str(path) for path in absolute], device=device)
 
 
 def check_model_directory(directory: Path) -> PackageFacts:

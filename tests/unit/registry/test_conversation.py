@@ -15,6 +15,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from moodscale.config import ConfigError
+from moodscale.evaluate.config import SeverityConfig
+from moodscale.evaluate.severity.evaluate import evaluate_severity
 from moodscale.evaluate.table import read_predictions
 from moodscale.prepare.manifest import Manifest
 from moodscale.registry.compare import ModelMismatchError
@@ -216,6 +218,17 @@ def test_a_severity_evaluation_is_judged_by_its_own_figures() -> None:
         Judgement.from_json({name: value for name, value in values.items() if name != "mae"})
 
 
+def test_what_evaluating_writes_is_what_registering_reads(severity: Trained) -> None:
+    evaluation = evaluate_severity(read_predictions(severity.predictions), SeverityConfig(num_bootstrap=50))
+    judgement = Judgement.from_json(json.loads(json.dumps(evaluation.to_json())))
+    assert judgement.model_versions == (severity.model_version,)
+    assert judgement.figures["test.interview.mae"] == pytest.approx(evaluation.figures.values["mae"])
+    done = register(
+        **{**severity.arguments(), "judgement": judgement}, config=RegistryConfig(name="judged"), reloader=in_process
+    )
+    assert done.guard_verdict == judgement.guard_verdict == "fail", "a random model"
+
+
 @pytest.fixture
 def model_copy(severity: Trained, registered_severity: Registered, tmp_path: Path) -> Path:
     return Path(shutil.copytree(stored_model(severity.uri, "severe"), tmp_path / "model"))
@@ -251,6 +264,10 @@ def test_conversations_in_files_are_scored_by_the_candidate(
     (tmp_path / "chat.json").write_text(json.dumps([SAID]))
     (answer,) = predict_from_registry("models:/severe@candidate", [tmp_path / "chat.json"], severity.uri, device="cpu")
     assert answer["score"] == pytest.approx(severity_model.predict(ask(SAID))["score"][0], abs=1e-5)
+    with pytest.raises(ValueError, match=r"a\.wav: the model reads conversations, as \.json files"):
+        predict_from_registry("models:/severe@candidate", [tmp_path / "a.wav"], severity.uri)
+    with pytest.raises(ValueError, match="one kind at a time"):
+        predict_from_registry("models:/severe@candidate", [tmp_path / "a.wav", tmp_path / "chat.json"], severity.uri)
     (tmp_path / "chat.json").write_text(f"{CANARY}")
     with pytest.raises(ValueError, match=r"chat\.json: messages is not") as caught:
         predict_from_registry("models:/severe@candidate", [tmp_path / "chat.json"], severity.uri)
