@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from upath import UPath
 
 from moodscale.config import ConfigError, validate
 from moodscale.corpora.daic_woz import DaicWozConfig
@@ -20,6 +22,8 @@ from moodscale.prepare.config import PrepareConfig
 from moodscale.prepare.manifest import Manifest
 from moodscale.registry import ensemble_members
 from moodscale.registry.config import RegistryConfig
+from moodscale.registry.ensemble_build import build_ensemble
+from moodscale.registry.ensemble_config import EnsembleConfig
 from moodscale.registry.ensemble_members import check_not_learned_from, open_members
 from moodscale.registry.facts import digests_of
 from moodscale.registry.judgement import Judgement
@@ -284,3 +288,16 @@ def test_one_model_by_two_names_is_refused(runs: Runs, registered_words: str) ->
 def test_a_version_that_is_not_there_is_refused(runs: Runs, registered_words: str) -> None:
     with pytest.raises(ConfigError, match="models:/words/7 is not in the registry"):
         runs.build("absent", ("runs:/clips", "models:/words/7"))
+
+
+def test_runs_in_object_storage_make_the_same_ensemble(runs: Runs, bucket: UPath, tmp_path: Path) -> None:
+    for name in ("clips", "words", "manifest"):
+        bucket.fs.put(str(runs.storage / name), (bucket / name).path, recursive=True)
+    config = EnsembleConfig(members=("runs:/clips", "runs:/words"), name="afar", weights="validation")
+    places = (str(bucket / "manifest"), str(bucket), str(bucket / "ensembles" / "afar"), runs.uri)
+    built = build_ensemble(config, *places)
+    near = runs.build("afar", weights="validation")
+    assert built.model_version == near.model_version
+    assert pq.read_table(BytesIO(built.predictions.read_bytes())).equals(pq.read_table(near.predictions))
+    assert build_ensemble(config, *places).already_built
+    assert built.members[1].write_package(tmp_path).model_version == built.members[1].model_version

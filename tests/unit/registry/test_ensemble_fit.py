@@ -249,6 +249,32 @@ def test_nothing_fitted_on_a_person_judges_that_person() -> None:
     assert (after != before).sum() == 32
 
 
+def thrice(data: MemberScores) -> MemberScores:
+    """Everybody was interviewed three times, and everything was as before."""
+    return MemberScores(
+        **{
+            **vars(data),
+            "unit_ids": tuple(f"{unit}-{time}" for time in range(3) for unit in data.unit_ids),
+            "persons": data.persons * 3,
+            "splits": data.splits * 3,
+            "labels": np.tile(data.labels, 3),
+            "scores_MN": np.tile(data.scores_MN, 3),
+        }
+    )
+
+
+def test_a_persons_interviews_are_never_in_two_folds_and_count_as_one_person() -> None:
+    data = simulated(np.random.default_rng(12), 30)
+    data.labels[:] = np.random.default_rng(13).permutation(30) / 2
+    settings_ = config(members=("runs:/a", "runs:/b", "runs:/c"), weights="validation", calibration="linear")
+    once, often = fit_ensemble(data, settings_), fit_ensemble(thrice(data), settings_)
+    assert often.weights == pytest.approx(once.weights)
+    assert often.interval.half_width == pytest.approx(once.interval.half_width)
+    assert (often.fitted_on.num_units, often.fitted_on.num_people) == (90, 30)
+    links = out_of_fold_links(thrice(data), settings_)[2].reshape(3, 30)
+    assert links == pytest.approx(np.tile(out_of_fold_links(data, settings_)[2], (3, 1)))
+
+
 def test_the_order_of_rows_does_not_matter() -> None:
     data = simulated(np.random.default_rng(8), 30)
     order = np.random.default_rng(9).permutation(30)
