@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup demo test lint
+.PHONY: setup demo demo-transcripts test lint
 
 setup: $(STAMP)
 
@@ -34,3 +34,6 @@ test: setup
 
 demo: setup
 	$(PY) jobs/demo.py
+
+demo-transcripts: setup
+	$(PY) jobs/demo_transcripts.py
