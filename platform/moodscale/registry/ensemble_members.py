@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,29 +104,23 @@ def open_members(
                 f"ensemble.members: {members[member.model_version].name} and {name} are the same model "
                 f"({member.model_version}); each member counts once"
             )
-        check_not_learned_from(member, manifest)
         members[member.model_version] = member
     return tuple(members.values())
 
 
-def check_not_learned_from(member: Member, manifest: Manifest) -> None:
+def check_not_learned_from(name: str, trained_people: Collection[str], manifest: Manifest) -> None:
     """Refuse a member that has learned from a person of the test split.
 
+    Args:
+        trained_people: digests, see :class:`PackageFacts`.
     Raises:
         CorpusError: naming the member and a person.
     """
-    seen = [person for person in manifest.people(Split.TEST) if digests_of([person])[0] in member.trained_people]
+    seen = [person for person in manifest.people(Split.TEST) if digests_of([person])[0] in trained_people]
     if seen:
         raise CorpusError(
-            f"{member.name} has learned from {seen[0]}, who is in the test split of the manifest {manifest.hash} "
+            f"{name} has learned from {seen[0]}, who is in the test split of the manifest {manifest.hash} "
             f"({len(seen)} such people): an ensemble holds only models that never saw them; use members of one split"
-        )
-    if manifest.pseudonym_key_id is not None and member.manifest_hash != manifest.hash:
-        logger.warning(
-            "people of manifest %s bear pseudonyms and %s comes from another manifest: whether it has learned from "
-            "test people can only be told if both were prepared with one key",
-            manifest.hash,
-            member.name,
         )
 
 
@@ -142,6 +136,7 @@ def _run(name: str, directory: UPath, manifest: Manifest) -> Member:
     rows = table.frame[(table.frame["unit"] == recipe.unit) & (table.frame["target"] == recipe.target)]
     instrument = _instrument(rows, name) if recipe.target == "total" else None
     trained = frozenset(trained_people(job, own))
+    check_not_learned_from(name, trained, manifest)
     _check_validation_is_unseen(name, trained, own, manifest)
     point = serving.operating_point(judgement, table, RegistryConfig())
 
@@ -290,8 +285,9 @@ def _registered(asked: str, manifest: Manifest, tracking_uri: str, kept: UPath, 
     fetched = fetch_package(asked, tracking_uri)
     name, package = fetched.model, fetched.directory
     facts = open_package(package)
+    check_not_learned_from(name, facts.trained_people, manifest)
     if facts.manifest_hash != manifest.hash:
-        _say_validation_overlap(name, facts, manifest)
+        _say_what_cannot_be_told(name, facts, manifest)
 
     def write_package(target: Path) -> PackageFacts:
         shutil.copytree(package, target, dirs_exist_ok=True)
@@ -312,17 +308,23 @@ def _registered(asked: str, manifest: Manifest, tracking_uri: str, kept: UPath, 
     )
 
 
-def _say_validation_overlap(name: str, facts: PackageFacts, manifest: Manifest) -> None:
-    """A package does not tell the people whom a model was trained on from those it was chosen on."""
-    people = manifest.people(Split.VALIDATION)
-    num = sum(digests_of([person])[0] in facts.trained_people for person in people)
-    if num:
+def _say_what_cannot_be_told(name: str, facts: PackageFacts, manifest: Manifest) -> None:
+    """A package of another manifest does not tell the people whom its model was trained on from those it was chosen on,
+    nor whether it knows them by other names."""
+    known = {split: len({*digests_of(manifest.people(split))} & {*facts.trained_people}) for split in Split}
+    if not any(known.values()):
         logger.warning(
-            "%s comes from another manifest and knows %d of the %d validation people of %s: unless it was only chosen "
-            "on them, fitted weights favour it",
+            "%s comes from another manifest and knows nobody of %s by name: right for another corpus, but people with "
+            "pseudonyms of another key cannot be found in both",
             name,
-            num,
-            len(people),
+            manifest.hash,
+        )
+    elif known[Split.VALIDATION]:
+        logger.warning(
+            "%s comes from another manifest and knows %d validation people of %s: unless it was only chosen on them, "
+            "fitted weights favour it",
+            name,
+            known[Split.VALIDATION],
             manifest.hash,
         )
 

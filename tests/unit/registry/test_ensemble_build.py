@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from io import BytesIO
 from pathlib import Path
@@ -215,11 +214,11 @@ def test_a_member_that_has_learned_from_a_test_person_is_refused_by_person_key(r
     manifest = Manifest.open(runs.manifest)
     names = ("runs:/clips", "runs:/words")
     (clips, words) = open_members(names, manifest, location(runs.storage), runs.uri, location(runs.storage / "kept"))
-    check_not_learned_from(words, manifest)
+    check_not_learned_from("runs:/words", words.trained_people, manifest)
     person = manifest.people(Split.TEST)[2]
-    leaky = dataclasses.replace(words, trained_people=words.trained_people | set(digests_of([person])))
+    leaky = words.trained_people | set(digests_of([person]))
     with pytest.raises(CorpusError, match=rf"runs:/words has learned from {person}, .* test split .* \(1 such"):
-        check_not_learned_from(leaky, manifest)
+        check_not_learned_from("runs:/words", leaky, manifest)
     assert clips.trained_people == set(digests_of([*manifest.people(Split.TRAIN), *manifest.people(Split.VALIDATION)]))
 
 
@@ -276,6 +275,30 @@ def test_a_registered_member_is_scored_once_and_says_what_its_run_said(
 
     monkeypatch.setattr(ensemble_members, "sessions_of", never)
     assert runs.build("of_registered", ("runs:/clips", registered_words)).already_built
+
+
+def test_a_registered_member_that_has_learned_from_test_people_is_refused_before_it_is_scored(
+    runs: Runs, registered_words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError("nothing is to be scored")
+
+    monkeypatch.setattr(ensemble_members, "sessions_of", never)
+    other = other_split(runs, tmp_path / "manifest", seed=1)
+    config = EnsembleConfig(members=("runs:/clips", registered_words), name="leaks")
+    with pytest.raises(CorpusError, match=r"models:/words/1 has learned from daic:4\d\d, who is in the test split"):
+        open_members(config.members[1:], Manifest.open(other), location(tmp_path), runs.uri, location(tmp_path))
+
+
+def test_a_member_of_another_manifest_is_said_where_it_knows_validation_people(
+    runs: Runs, registered_words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = validate(PrepareConfig, {"clip_s": 2.0, "transcripts": "as_is"})
+    build_manifest(DaicWozConfig(path=str(runs.storage / "corpus")), config, tmp_path / "manifest")
+    open_members(
+        (registered_words,), Manifest.open(tmp_path / "manifest"), location(tmp_path), runs.uri, location(tmp_path)
+    )
+    assert "models:/words/1 comes from another manifest and knows 20 validation people" in caplog.text
 
 
 def test_one_model_by_two_names_is_refused(runs: Runs, registered_words: str) -> None:
