@@ -142,15 +142,16 @@ def forget(person: str, places: Places, really: bool = False) -> Forgotten:
                 if run.manifest_hash in hashes:
                     held.enter_context(alone(run.directory))
         actions = list(_actions(places, who, manifests, found, runs))
-        stores = _stores(places, found)
-        registered = list(_registered(stores, found))
+        learned = [one for one in found if _was_learned_from(one, runs)]
+        stores = _stores(places, learned)
+        registered = list(_registered(stores, learned))
         if really:
             for store, version, new_hash in registered:
                 store.mark_forgotten(version, new_hash)
             for action in actions:
                 action.do()
             log.info("forgotten: %d things removed, %d manifests rewritten", len(actions), _num_rewritten(found))
-        models = (*_trained(found, runs), *_tracked(stores, found), *_versions(found, registered))
+        models = (*_trained(learned, runs), *_tracked(stores, learned), *_versions(learned, registered))
     return Forgotten(
         done=really,
         found=bool(found or actions),
@@ -217,20 +218,29 @@ def _raw_data(corpus: CorpusConfig, person: str) -> Iterator[RawData]:
     yield find(corpus, person)
 
 
-def _trained(found: Sequence[FoundIn], runs: Sequence[Run]) -> Iterator[Model]:
+def _was_learned_from(one: FoundIn, runs: Sequence[Run]) -> bool:
+    """Whether a model may have learned from the person, or was chosen by them: by their label or a pseudo-label."""
+    took = {run.manifest_hash for run in runs if run.took_pseudo_labels}
+    return was_trained_on(one) or (one.split is None and not took.isdisjoint(one.hashes))
+
+
+def _split(one: FoundIn) -> str:
+    return one.split or "pseudo-labelled"
+
+
+def _trained(learned: Sequence[FoundIn], runs: Sequence[Run]) -> Iterator[Model]:
     for run in runs:
-        for one in found:
-            if run.manifest_hash in one.hashes and was_trained_on(one):
-                assert one.split is not None
-                yield Model("run", display(run.directory), run.manifest_hash, one.split)
+        for one in learned:
+            if run.manifest_hash in one.hashes and (run.took_pseudo_labels or one.split is not None):
+                yield Model("run", display(run.directory), run.manifest_hash, _split(one))
                 for checkpoint in run.checkpoints:
-                    yield Model("checkpoint", f"{run.name}/{checkpoint}", run.manifest_hash, one.split)
+                    yield Model("checkpoint", f"{run.name}/{checkpoint}", run.manifest_hash, _split(one))
                 break
 
 
-def _stores(places: Places, found: Sequence[FoundIn]) -> list[LineageStore]:
+def _stores(places: Places, learned: Sequence[FoundIn]) -> list[LineageStore]:
     """The MLflows to ask; none is opened where nobody can have learned from the person."""
-    uris = _tracking_uris(places) if any(was_trained_on(one) for one in found) else []
+    uris = _tracking_uris(places) if learned else []
     if not uris:
         return []
     from moodscale.registry.lineage import LineageStore  # MLflow takes seconds to import
@@ -239,18 +249,18 @@ def _stores(places: Places, found: Sequence[FoundIn]) -> list[LineageStore]:
 
 
 def _registered(
-    stores: Sequence[LineageStore], found: Sequence[FoundIn]
+    stores: Sequence[LineageStore], learned: Sequence[FoundIn]
 ) -> Iterator[tuple[LineageStore, Version, str]]:
     """Versions that learned from the person, with the hash that their manifest has without."""
-    new_hash = {hash_: one.new_hash for one in found if was_trained_on(one) for hash_ in one.hashes}
+    new_hash = {hash_: one.new_hash for one in learned for hash_ in one.hashes}
     for store in stores:
         for version in store.versions_of(new_hash):
             yield store, version, new_hash[version.manifest_hash]
 
 
-def _tracked(stores: Sequence[LineageStore], found: Sequence[FoundIn]) -> Iterator[Model]:
+def _tracked(stores: Sequence[LineageStore], learned: Sequence[FoundIn]) -> Iterator[Model]:
     """Tracked runs, which hold an adapter each, wherever they ran."""
-    split = {hash_: one.split or "" for one in found if was_trained_on(one) for hash_ in one.hashes}
+    split = {hash_: _split(one) for one in learned for hash_ in one.hashes}
     for store in stores:
         for run_id, hash_ in sorted(store.runs_of(sorted(split)).items()):
             yield Model("tracked run", run_id, hash_, split[hash_])
@@ -266,8 +276,8 @@ def _tracking_uris(places: Places) -> list[str]:
     return list(dict.fromkeys(uris))
 
 
-def _versions(found: Sequence[FoundIn], registered: Sequence[tuple[LineageStore, Version, str]]) -> Iterator[Model]:
-    split = {hash_: one.split or "" for one in found for hash_ in one.hashes}
+def _versions(learned: Sequence[FoundIn], registered: Sequence[tuple[LineageStore, Version, str]]) -> Iterator[Model]:
+    split = {hash_: _split(one) for one in learned for hash_ in one.hashes}
     for _, version, _ in registered:
         yield Model("registered version", version.label, version.manifest_hash, split[version.manifest_hash])
 

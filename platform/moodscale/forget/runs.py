@@ -21,6 +21,9 @@ from moodscale.train.driver import CHECKPOINTS, JOB_FILE
 
 MAX_TEXT_BYTES = 256 * 2**20
 
+LABEL_DIR = "label"
+"""Where rounds of pseudo-labels lie in an experiment's folder."""
+
 _LINES = (".jsonl", ".csv", ".log", ".txt", ".out", ".err")
 _TEXTS = (*_LINES, ".json", ".html", ".yaml", ".yml", ".md")
 _PASSED_OVER = frozenset({CHECKPOINTS, "ray"})
@@ -34,20 +37,27 @@ class Run:
     Attributes:
         manifest_hash: of the manifest that it trained on.
         checkpoints: names of what is kept of it.
+        took_pseudo_labels: whether it learned from a table of labels, and so perhaps from people in no split.
     """
 
     directory: UPath
     name: str
     manifest_hash: str
     checkpoints: tuple[str, ...]
+    took_pseudo_labels: bool = False
 
 
 def runs_below(directory: UPath) -> list[Run]:
-    """The experiments in a storage folder, or the one whose folder it is."""
+    """The experiments in a storage folder, or the one whose folder it is; with the models that labelled for them."""
     if not directory.is_dir():
         return []
-    places = [directory, *(entry for entry in directory.iterdir() if entry.is_dir())]
+    places = [directory, *_folders(directory)]
+    places += [fold for place in places for round_ in _folders(place / LABEL_DIR) for fold in _folders(round_)]
     return [_run(place) for place in places if (place / JOB_FILE).is_file()]
+
+
+def _folders(directory: UPath) -> list[UPath]:
+    return [entry for entry in directory.iterdir() if entry.is_dir()] if directory.is_dir() else []
 
 
 def find_in_files(directory: UPath, who: Who, interview_ids: Collection[str] = ()) -> list[Action]:
@@ -68,7 +78,7 @@ def _run(directory: UPath) -> Run:
     content: Mapping[str, Any] = json.loads((directory / JOB_FILE).read_bytes())
     kept = directory / CHECKPOINTS
     checkpoints = sorted(one.name for one in kept.iterdir() if one.name.startswith("step")) if kept.is_dir() else []
-    return Run(directory, directory.name, str(content["manifest"]), tuple(checkpoints))
+    return Run(directory, directory.name, str(content["manifest"]), tuple(checkpoints), "labels" in content)
 
 
 def _files(directory: UPath) -> Iterator[UPath]:
