@@ -99,9 +99,12 @@ class OpenAiCompatibleTeacher:
     async def ask(self, transcript: Transcript, num_refused: int = 0) -> Reply:
         check_deidentified(self.external_host, [transcript])
         key = f"{request_key(self.identity, transcript)}-{num_refused}"
+        fields = self.request(transcript)
+        # The SDK rewrites typed fields one by one; a schema is JSON already, and the largest of them.
+        extra = {name: fields.pop(name) for name in ("response_format",) if name in fields} | self._config.extra_body
         try:
             completion = await self._client.chat.completions.create(
-                **self.request(transcript), extra_headers={"Idempotency-Key": key}, extra_body=self._config.extra_body
+                **fields, extra_headers={"Idempotency-Key": key}, extra_body=extra
             )
             failure = None
         except Exception as error:
