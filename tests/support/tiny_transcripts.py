@@ -104,3 +104,45 @@ def prepared(root: Path, totals: Sequence[int | None], transcripts: str = "as_is
     settings = {"transcripts": transcripts, "splits": {"kind": "file", "path": str(file)}}
     build_manifest(ConversationsConfig(path=str(corpus)), validate(PrepareConfig, settings), root)
     return Manifest.open(root)
+
+
+SAID = (("a " * 90, 20), ("b", 3), ("c" * 50, 9), ("d", 1))
+"""Four people, of whom the first two fill more windows than the others: texts and totals."""
+SETTINGS: dict[str, Any] = {"loss": "ordinal", "target": "items", "context": {"window_tokens": 40, "max_windows": 6}}
+LR, STEPS = 5e-3, 3
+
+
+def rows_of(said: Sequence[tuple[str, int]]) -> list[Any]:
+    return [row(text, total, str(number)) for number, (text, total) in enumerate(said)]
+
+
+def train_by_engine(rank: int, zero_stage: int, precision: str, model_type: str) -> dict[str, Any]:
+    """Each of two ranks trains on its half of the rows; the losses of all, and what is predicted in the end."""
+    import torch
+
+    from moodscale.train.config import OptimConfig, TrainConfig
+    from moodscale.train.engine import DTYPES, Engine
+
+    train = TrainConfig.model_validate(
+        {
+            "use_gpu": False,
+            "num_workers": 2,
+            "effective_batch": 4,
+            "micro_batch": 2,
+            "engine": {"zero_stage": zero_stage, "precision": precision},
+        }
+    )
+    recipe = recipe_config(model_type, **SETTINGS).build()
+    engine = Engine(recipe.build_model(DTYPES[precision]), train, OptimConfig(lr=LR, max_grad_norm=1e6))
+    loader = recipe.loader()
+    own = rows_of(SAID)[rank * 2 : rank * 2 + 2]
+    batch = recipe.collate(own, [loader(one) for one in own])
+    shares = []
+    for _ in range(STEPS):
+        shares.append(float(engine.accumulate(batch, torch.ones(2), 4)))
+        engine.step(LR, discard=False)
+    with engine.predicting() as model:
+        prompts = recipe.collate_prompts([loader(one) for one in own])
+        scores = [score.score for score in recipe.predict(model, engine.to_device(prompts))]
+    state = {name: tensor.float().numpy() for name, tensor in engine.adapter_state().items()}
+    return {"shares": shares, "scores": scores, "state": state}
