@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,13 @@ def read_messages(given: Any, name: str) -> list[dict[str, Any]]:
 
 
 def write_messages(turns: Sequence[Mapping[str, Any]]) -> str:
-    """What :func:`read_messages` reads, from a manifest's turns: a conversation a recording."""
-    conversations: dict[int, list[dict[str, str]]] = {}
-    for turn in turns:
-        message = {"role": _ROLE_OF[Speaker(turn["speaker"])], "content": turn["text"] or ""}
-        conversations.setdefault(turn["recording"], []).append(message)
-    return json.dumps(list(conversations.values()))
+    """What :func:`read_messages` reads, from a manifest's turns: their order stays, and a conversation ends where the
+    next turn is of another recording."""
+    conversations = [
+        [{"role": _ROLE_OF[Speaker(turn["speaker"])], "content": turn["text"] or ""} for turn in own]
+        for _, own in groupby(turns, key=lambda turn: turn["recording"])
+    ]
+    return json.dumps(conversations)
 
 
 def read_messages_file(path: Path) -> str:

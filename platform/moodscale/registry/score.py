@@ -125,6 +125,7 @@ def score(
             package_sha256=package.sha256,
             manifest=str(manifest.path),
             manifest_hash=manifest.hash,
+            selection=split,
             out=str(place),
             plan=plan.digest(),
             settings=dict(settings or {}),

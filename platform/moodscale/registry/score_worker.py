@@ -13,15 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from moodscale.config import ConfigError
 from moodscale.prepare.manifest import Manifest
 from moodscale.registry.package import MODEL_FILE, PACKAGE, open_package, sha256
 from moodscale.registry.predict import check_model_directory, find_version
 from moodscale.registry.score_parts import Part, PartFacts, write_part
 from moodscale.registry.serving.base import Answer, ServedModel, Session, serving_of
-from moodscale.registry.sessions import sessions_of
+from moodscale.registry.sessions import SessionReader, select_interviews
 from moodscale.registry.store import RegistryStore
 from moodscale.storage import location, scratch_directory
 
@@ -88,6 +86,7 @@ class Work:
     package_sha256: str
     manifest: str
     manifest_hash: str
+    selection: str
     out: str
     plan: str
     settings: Mapping[str, Any]
@@ -124,20 +123,20 @@ class Worker:
         import torch
 
         torch.set_num_threads(max(1, work.num_threads))
-        self.manifest = Manifest.open(work.manifest)
-        if self.manifest.hash != work.manifest_hash:
+        manifest = Manifest.open(work.manifest)
+        if manifest.hash != work.manifest_hash:
             raise ConfigError(f"{work.manifest}: the manifest changed while it was scored; submit the job again")
         package = fetch_package(work.model, work.tracking_uri)
         if package.sha256 != work.package_sha256:
             raise ConfigError(f"{work.model}: this machine found another package than the driver; submit again")
         self.model = package.open(work.settings)
+        self.reader = SessionReader(manifest, select_interviews(manifest, work.selection))
         self.work = work
 
     def run(self, part: Part) -> Line:
         """Score a part and store it. What cannot be read or scored costs the part, and no other."""
-        keys = pa.table({"corpus": [key[0] for key in part.keys], "interview_id": [key[1] for key in part.keys]})
         try:
-            rows = score_sessions(self.model, list(sessions_of(self.manifest, keys)))
+            rows = score_sessions(self.model, [self.reader.session(key) for key in part.keys])
         except ValueError as error:  # a CorpusError, or a score that is no number
             return Line(part.name, error=str(error))
         return Line(part.name, write_part(location(self.work.out), part.name, rows, self.work.plan))

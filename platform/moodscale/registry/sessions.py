@@ -7,9 +7,9 @@ labels, and no label, nor anything made from one, is in a :class:`Session`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from moodscale.config import ConfigError
@@ -47,41 +47,57 @@ def select_interviews(manifest: Manifest, selection: str = "all") -> pa.Table:
     return table.sort_by([("corpus", "ascending"), ("interview_id", "ascending")])
 
 
-def sessions_of(manifest: Manifest, interviews: pa.Table) -> Iterator[Session]:
-    """Sessions of some interviews, in their order.
+class SessionReader:
+    """Interviews of a manifest, read once: their turns stay in memory as Arrow, and become Python a session at a time.
 
     Args:
-        interviews: their ``corpus`` and ``interview_id``; other columns are not looked at.
+        interviews: ``corpus`` and ``interview_id`` of those that may be asked for; other columns are not looked at.
     Raises:
         ValueError: one that is not in the manifest.
     """
-    keys = interviews.select(["corpus", "interview_id"])
-    turns = {
-        key: list(rows)
-        for key, rows in groupby(
-            manifest.turns_of(keys).to_pylist(), key=lambda row: (row["corpus"], row["interview_id"])
+
+    def __init__(self, manifest: Manifest, interviews: pa.Table) -> None:
+        keys = interviews.select(["corpus", "interview_id"])
+        self._roots = manifest.roots
+        self._interviews = _rows_of(manifest, set(_keys(keys)))
+        for key in _keys(keys):
+            if key not in self._interviews:
+                raise ValueError(f"{key[0]}:{key[1]} is no interview of the manifest {manifest.hash}; prepare it again")
+        self._turns = manifest.turns_of(keys)
+        # One thread keeps the groups in the order of their rows, which are sorted.
+        groups = pa.TableGroupBy(self._turns, ["corpus", "interview_id"], use_threads=False).aggregate(
+            [([], "count_all")]
         )
-    }
-    wanted_keys = [(row["corpus"], row["interview_id"]) for row in keys.to_pylist()]
-    known = {(row["corpus"], row["interview_id"]): row for row in _rows_of(manifest, set(wanted_keys))}
-    for key in wanted_keys:
-        if key not in known:
-            raise ValueError(f"{key[0]}:{key[1]} is no interview of the manifest {manifest.hash}; prepare it again")
-        yield Session(
-            person=known[key]["person"],
+        ends = np.cumsum(groups["count_all"].to_numpy()).tolist()
+        self._places = {key: (before, end) for key, before, end in zip(_keys(groups), [0, *ends], ends, strict=False)}
+
+    def session(self, key: Key) -> Session:
+        """One interview."""
+        row, (start, stop) = self._interviews[key], self._places.get(key, (0, 0))
+        return Session(
+            person=row["person"],
             corpus=key[0],
             interview_id=key[1],
-            turns=turns.get(key, []),
-            recordings=known[key]["recordings"],
-            roots=manifest.roots,
+            turns=self._turns.slice(start, stop - start).to_pylist(),
+            recordings=row["recordings"],
+            roots=self._roots,
         )
 
 
-def _rows_of(manifest: Manifest, keys: Collection[Key]) -> list[dict[str, Any]]:
-    table = manifest.without_labels("interviews")
-    places = zip(table["corpus"].to_pylist(), table["interview_id"].to_pylist(), strict=True)
-    rows: list[dict[str, Any]] = table.filter(pa.array([place in keys for place in places], pa.bool_())).to_pylist()
-    return rows
+def sessions_of(manifest: Manifest, interviews: pa.Table) -> Iterator[Session]:
+    """Sessions of some interviews, in their order; see :class:`SessionReader`."""
+    reader = SessionReader(manifest, interviews)
+    return (reader.session(key) for key in _keys(interviews))
+
+
+def _keys(table: pa.Table) -> list[Key]:
+    return list(zip(table["corpus"].to_pylist(), table["interview_id"].to_pylist(), strict=True))
+
+
+def _rows_of(manifest: Manifest, keys: Collection[Key]) -> dict[Key, dict[str, Any]]:
+    table = manifest.without_labels("interviews").select(["person", "corpus", "interview_id", "recordings"])
+    chosen = table.filter(pa.array([key in keys for key in _keys(table)], pa.bool_()))
+    return dict(zip(_keys(chosen), chosen.to_pylist(), strict=True))
 
 
 def cut_session(session: Session, config: PrepareConfig) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from moodscale.registry.predict import predict_from_registry
 from moodscale.registry.register import Registered, register
 from moodscale.registry.reload import Request
 from moodscale.registry.serving.base import serving_of
+from moodscale.registry.sessions import sessions_of
 from moodscale.registry.severity_point import SeverityPoint
 from moodscale.train.labels import person_hash
 from tiny_registry import Trained, in_process, load, stored_model, table_with_scores
@@ -157,11 +158,17 @@ def test_what_does_not_fit_the_signature_is_not_quoted(severity_model: Any, requ
 
 def test_messages_of_a_manifests_turns_are_read_back_as_they_were(severity: Trained) -> None:
     manifest = Manifest.open(severity.job.manifest)
-    turns = [row for row in manifest.turns("validation").to_pylist() if row["interview_id"] == "u001"] or (
-        manifest.turns("validation").to_pylist()[:6]
-    )
-    again = read_messages(write_messages(turns), "row 0")
-    assert [(turn["speaker"], turn["text"]) for turn in again] == [(turn["speaker"], turn["text"]) for turn in turns]
+    for session in sessions_of(manifest, manifest.interviews("validation")):
+        again = read_messages(write_messages(session.turns), "row 0")
+        assert [(turn["speaker"], turn["text"], turn["recording"]) for turn in again] == [
+            (turn["speaker"], turn["text"], turn["recording"]) for turn in session.turns
+        ]
+
+
+def test_turns_of_conversations_that_overlap_in_time_keep_their_order() -> None:
+    turns = [{"speaker": "participant", "text": str(number), "recording": number % 2} for number in range(4)]
+    turns.append({"speaker": "unknown", "text": None, "recording": 1})
+    assert [turn["text"] for turn in read_messages(write_messages(turns), "row 0")] == ["0", "1", "2", "3", ""]
 
 
 def test_a_model_that_scores_otherwise_gets_no_version(severity: Trained, tmp_path: Path) -> None:
