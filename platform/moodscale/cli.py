@@ -264,7 +264,10 @@ def predict_command(
 def plan(
     config: ConfigArg,
     overrides: Overrides = None,
-    num_clips: Annotated[int | None, typer.Option(help="clips an epoch; default the published 7,244")] = None,
+    num_units: Annotated[
+        int | None,
+        typer.Option("--num-units", "--num-clips", help="clips or interviews an epoch; default as published"),
+    ] = None,
     utilisation: Annotated[float, typer.Option(help="share of the chip's peak that training reaches")] = 0.4,
     as_json: Json = False,
 ) -> None:
@@ -272,7 +275,7 @@ def plan(
     from moodscale.train.plan_view import render
     from moodscale.verbs import training
 
-    result = training.plan(_load(config, overrides), num_clips, utilisation)
+    result = training.plan(_load(config, overrides), num_units, utilisation)
     _finish(result.to_json(), as_json, None if as_json else render(result))
 
 

@@ -86,7 +86,8 @@ class Needs:
     def of(cls, experiment: Experiment) -> Needs:
         train = experiment.train
         model = getattr(experiment.recipe, "model", None)
-        key = getattr(experiment.label.teacher, "api_key_env", None)
+        label = getattr(experiment, "label", None)
+        key = None if label is None else getattr(label.teacher, "api_key_env", None)
         return cls(
             storage_path=experiment.storage_path,
             tracking=experiment.tracking,

@@ -61,6 +61,7 @@ def load_backbone(
             torch.manual_seed(source.init_seed)
             return _headless(model_class(config).to(dtype))
     verbosity = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()  # a line a worker for nothing, wherever its output goes
     if num_layers is not None:
         transformers_logging.set_verbosity_error()  # it would list the weights of every layer that was left out
     try:

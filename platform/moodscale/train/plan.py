@@ -101,6 +101,14 @@ class Plan:
         """By GPU, the setting to write; None where nothing fits."""
         return {gpu.name: self._recommend(gpu) for gpu in self.gpus}
 
+    def smallest(self, gpu: Gpu, offload: bool) -> Row | None:
+        """The setting that takes the least of the GPU's memory, with anything in the host's memory or without.
+
+        ``None`` where even that does not fit.
+        """
+        rows = [row for row in self.rows if (row.setting.offload != "none") is offload and row.fits(gpu)]
+        return min(rows, key=lambda row: row.memory.total, default=None)
+
     def _recommend(self, gpu: Gpu) -> Row | None:
         return _recommend(self.rows, gpu, self.train.num_workers, -(-BUSY_TOKENS // self.facts.cost.tokens))
 
@@ -145,6 +153,14 @@ class Plan:
             "epoch": {gpu.name: self._epoch_json(gpu, self.configured) for gpu in self.gpus},
             "config_fits": {gpu.name: self.configured.fits(gpu) for gpu in self.gpus},
             "advice": self.advice,
+            "smallest": {
+                gpu.name: {
+                    name: row and self._row_json(row)
+                    for name, offload in (("without_offload", False), ("with_offload", True))
+                    for row in [self.smallest(gpu, offload)]
+                }
+                for gpu in self.gpus
+            },
             "recommended": {
                 gpu.name: row and {**self._row_json(row), "epoch": self._epoch_json(gpu, row)}
                 for gpu in self.gpus

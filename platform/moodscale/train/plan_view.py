@@ -9,7 +9,12 @@ from rich.text import Text
 from moodscale.train.memory import GB, Setting
 from moodscale.train.plan import Gpu, Plan, Row
 
-_SHOWN_OFFLOADS = ((0, "none"), (1, "none"), (2, "none"), (3, "none"), (3, "optimizer+parameters"))
+_SHOWN_OFFLOADS = (
+    *((stage, offload) for stage in (1, 2, 3) for offload in ("none", "optimizer")),
+    (3, "optimizer+parameters"),
+)
+"""Beside stage 0, which can offload nothing."""
+_OFFLOAD_NAMES = {"none": "", "optimizer": ", offload optimizer", "optimizer+parameters": ", offload all"}
 
 
 def render(plan: Plan) -> RenderableType:
@@ -24,7 +29,7 @@ def render(plan: Plan) -> RenderableType:
         _grid(plan),
         Text(f"\nOne epoch of {epoch}", "bold"),
         _time(plan),
-        Text("\n" + "\n".join(plan.advice)),
+        Text("\n" + "\n".join([*plan.advice, *_smallest(plan)])),
     )
 
 
@@ -82,12 +87,27 @@ def _grid(plan: Plan) -> Table:
         (row.setting.zero_stage, row.setting.offload, row.setting.gradient_checkpointing, row.setting.micro_batch): row
         for row in plan.rows
     }
-    for stage, offload in _SHOWN_OFFLOADS:
-        name = str(stage) if offload == "none" else f"{stage}, offload all"
+    for stage, offload in ((0, "none"), *_SHOWN_OFFLOADS):
+        name = f"{stage}{_OFFLOAD_NAMES[offload]}"
         for checkpointing in (False, True):
             cells = [_cell(rows[stage, offload, checkpointing, size], plan.gpus) for size in sizes]
             table.add_row(name, "yes" if checkpointing else "no", *cells)
     return table
+
+
+def _smallest(plan: Plan) -> list[str]:
+    """What takes the least memory, which is not what is fastest."""
+    lines: dict[str, list[str]] = {}
+    for gpu in plan.gpus:
+        for name, offload in (("without offloading", False), ("with it", True)):
+            row = plan.smallest(gpu, offload)
+            shown = "nothing fits" if row is None else f"{row.memory.total / GB:.1f} GB, {_in_words(row.setting)}"
+            lines.setdefault(f"smallest {name}: {shown}", []).append(gpu.name)
+    return [f"{' and '.join(names)}: {line}" for line, names in lines.items()]
+
+
+def _in_words(setting: Setting) -> str:
+    return _describe(setting).replace("\n", ", ")
 
 
 def _cell(row: Row, gpus: tuple[Gpu, ...]) -> Text:

@@ -24,14 +24,12 @@ def train(experiment: Experiment) -> TrainSummary:
     return run_training(experiment.train_job(), open_tracker(experiment), run_spec(experiment, manifest.hash))
 
 
-def plan(experiment: Experiment, num_clips: int | None = None, utilisation: float = 0.4) -> Plan:
+def plan(experiment: Experiment, num_units: int | None = None, utilisation: float = 0.4) -> Plan:
     """What the experiment would need; no GPU, no download."""
     from moodscale.train.plan import plan as compute_plan
 
     recipe = experiment.recipe.build()
-    if num_clips is None:
-        return compute_plan(recipe, experiment.train, utilisation=utilisation)
-    return compute_plan(recipe, experiment.train, num_clips, utilisation=utilisation)
+    return compute_plan(recipe, experiment.train, num_units, utilisation=utilisation)
 
 
 def open_tracker(experiment: Experiment) -> Tracker:

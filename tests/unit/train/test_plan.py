@@ -356,3 +356,25 @@ def test_the_27_billion_parameters_fit_whole_on_80_gb_only_with_checkpointing() 
     offloaded = row(made, 3, 1, checkpointing=True, offload="optimizer+parameters").memory
     assert offloaded.base_weights == 0
     assert offloaded.host > 6 * GB
+
+
+def test_the_smallest_setting_that_fits_is_named_with_and_without_offloading() -> None:
+    made, gpu = fake_plan(num_workers=4, effective_batch=8)
+    kept, moved = made.smallest(gpu, offload=False), made.smallest(gpu, offload=True)
+    assert kept is not None
+    assert moved is not None
+    assert kept.setting.offload == "none"
+    assert moved.setting.offload == "optimizer+parameters"
+    fitting = [one for one in made.rows if one.fits(gpu)]
+    assert moved.memory.total == min(one.memory.total for one in fitting)
+    assert kept.memory.total == min(one.memory.total for one in fitting if one.setting.offload == "none")
+    assert made.to_json()["smallest"]["fake"]["with_offload"]["total_gb"] == round(moved.memory.total / GB, 3)
+    tiny, small = fake_plan(gpu_gb=0.5, num_workers=4, effective_batch=8)
+    assert tiny.smallest(small, offload=True) is None
+    assert "nothing fits" in shown(tiny)
+
+
+def shown(made: Plan) -> str:
+    text = io.StringIO()
+    Console(file=text, width=200).print(render(made))
+    return text.getvalue()
