@@ -21,7 +21,7 @@ from moodscale.label.dispatch import Dispatcher, Question
 from moodscale.label.hosts import check_deidentified
 from moodscale.label.money import Budget, Cost
 from moodscale.label.orders import holds_order, with_order
-from moodscale.label.teachers.base import BatchTeacher, Reply, Teacher, TeacherConfig, TeacherFailure
+from moodscale.label.teachers.base import BatchTeacher, Failure, Reply, Teacher, TeacherConfig, TeacherFailure
 from moodscale.label.transcript import Transcript
 from moodscale.storage import Place
 
@@ -243,6 +243,11 @@ class _Run:
             "%s: %d labelled, %d without an answer, %d left%s", self._kind, len(answers), len(refused),
             summary.num_left, f", stopped by {summary.stopped_by}" if summary.stopped_by else "",
         )  # fmt: skip
+        if Failure.BAD_REQUEST in summary.refused:
+            _LOG.warning(
+                "%s: the server took %d request(s) for malformed; if it is an older one, set label.teacher.structured, "
+                "token_limit or temperature to what it knows", self._kind, summary.refused[Failure.BAD_REQUEST],
+            )  # fmt: skip
         return Labelled(answers, refused, summary)
 
 

@@ -144,6 +144,15 @@ def test_no_reply_is_reported_and_not_stored(
     assert not list(tmp_path.rglob("*.json"))
 
 
+def test_a_server_that_does_not_know_a_field_is_said_with_the_settings_that_help(
+    kind: str, shared: TeacherServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        play(kind, shared, tmp_path, "bad_request")
+    assert "1 request(s) for malformed" in caplog.text
+    assert "label.teacher.structured" in caplog.text
+
+
 def test_a_redirect_is_not_followed(kind: str, server: TeacherServer, tmp_path: Path) -> None:
     play(kind, server, tmp_path, "redirect")
     assert len(server.requests) == 1

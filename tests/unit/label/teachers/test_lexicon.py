@@ -108,6 +108,7 @@ def labelled_and_true(out: Path, effect: float) -> tuple[np.ndarray, np.ndarray]
     return np.array([found.answers[unit].total for unit in units]), np.array([truth[unit] for unit in units])
 
 
+@pytest.mark.slow
 def test_it_hears_severity_where_there_is_some_and_none_where_there_is_none(tmp_path: Path) -> None:
     heard, true = labelled_and_true(tmp_path / "tied", effect=1.0)
     assert len(heard) > 80
