@@ -27,6 +27,12 @@ Optional columns, and what is assumed without them:
 - ``score_normalised`` (a second score) and ``answer`` (``depressed``, ``not_depressed``, ``unparsable``: the greedy
   answer's class, never its words): reported beside the main figures.
 
+Totals of a questionnaire are judged by the same table with ``target`` ``total`` (and ``item_1`` … where there are items),
+``unit`` ``interview``, ``label`` and ``score`` in points, and a column ``instrument`` (``PHQ-8`` or ``PHQ-9``)::
+
+    person,unit_id,unit,target,instrument,label,score,split
+    conv:u1,conversations:u1,interview,total,PHQ-9,7,8.4,test
+
 Other columns are ignored, with a note. A person in two splits, a unit scored twice, an empty cell, a label that is
 not 0 or 1 and a score outside 0 to 1 are refused with the row's number.
 
@@ -38,6 +44,10 @@ not 0 or 1 and a score outside 0 to 1 are refused with the row's number.
     evaluation = evaluate(read_predictions("predictions.csv"))
     evaluation.guard.verdict            # "pass" or "fail"
     evaluation.to_json()["clip"]        # accuracy, auc, …, and their intervals under "ci"
+
+    from moodscale.evaluate.severity.evaluate import evaluate_severity
+
+    evaluate_severity(read_predictions("totals.csv")).figures.values["mae"]
 
 Nothing is imported here: configuration reads ``evaluate.config`` and must not pay for pandas and scikit-learn.
 """
