@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,16 @@ def _request(
     if PATH not in columns:
         raise ValueError(f"{absolute[0].name}: the model reads conversations, as .json files, and no recordings")
     return Request(str(directory), tracking_uri, paths=[str(path) for path in absolute], device=device)
+
+
+def in_words(row: Mapping[str, Any]) -> str:
+    """One answer of any kind of model, for a person to read."""
+    if row.get("num_clips") is not None:
+        return f"P(depressed) {row['probability']:.3f} over {row['num_clips']} clips"
+    if row.get("instrument"):
+        interval = f"{row['low']:.1f} to {row['high']:.1f}"
+        return f"{row['instrument']} total {row['score']:.1f} ({interval}), {row['severity_band']}"
+    return f"P(depressed) {row['score']:.3f}"
 
 
 def check_model_directory(directory: Path) -> PackageFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from moodscale.config import ConfigError
-from moodscale.registry.predict import predict_from_registry
+from moodscale.registry.predict import in_words, predict_from_registry
 from moodscale.registry.register import MODEL_VERSION_TAG, Registered
 from moodscale.registry.reload import ReloadError, Request, score_in_fresh_process
 from tiny_registry import Trained, load, stored_model
@@ -125,3 +126,12 @@ def test_a_fresh_process_does_not_unpickle_either(trained: Trained, tmp_path: Pa
 def test_a_process_that_takes_too_long_is_stopped(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(ReloadError, match=r"longer than 0\.05 s; raise registry\.reload_timeout_s"):
         score_in_fresh_process(Request(str(tmp_path), trained.uri, paths=["a.wav"]), timeout_s=0.05)
+
+
+def test_answers_of_every_kind_of_model_are_told_in_words(model: Any, severity_model: Any, trained: Trained) -> None:
+    (heard,) = model.predict(pd.DataFrame({"path": [str(trained.wav())]})).to_dict(orient="records")
+    assert re.fullmatch(r"P\(depressed\) 0\.\d{3} over 6 clips", in_words(heard))
+    asked = pd.DataFrame({"messages": ['[{"role": "user", "content": "hello"}]']})
+    (read,) = severity_model.predict(asked).to_dict(orient="records")
+    assert re.fullmatch(r"PHQ-9 total [\d.]+ \([\d.]+ to [\d.]+\), [a-z ]+", in_words(read))
+    assert in_words({"score": 0.25, "low": 0.1, "high": 0.4, "instrument": None}) == "P(depressed) 0.250"
