@@ -248,15 +248,16 @@ def score_command(
 @app.command(name="predict")
 def predict_command(
     model: Annotated[str, typer.Argument(help="models:/NAME@ALIAS or models:/NAME/VERSION")],
-    wavs: Annotated[list[Path], typer.Argument(help="recordings of one speaker each")],
+    files: Annotated[list[Path], typer.Argument(help="recordings of one speaker each, or conversations (.json)")],
     tracking_uri: Annotated[str | None, typer.Option(help="default: MLFLOW_TRACKING_URI")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score recordings with a registered model. The score is no diagnosis."""
+    """Score recordings or conversations with a registered model. The score is no diagnosis."""
+    from moodscale.registry.predict import in_words
     from moodscale.verbs import registering
 
-    results = registering.predict_registered(model, wavs, tracking_uri)
-    lines = [f"{row['path']}: P(depressed) {row['probability']:.3f} over {row['num_clips']} clips" for row in results]
+    results = registering.predict_registered(model, files, tracking_uri)
+    lines = [f"{row['path']}: {in_words(row)}" for row in results]
     _finish({"predictions": results}, as_json, "\n".join(lines))
 
 

@@ -78,11 +78,11 @@ class RegisteredHere:
         return {**self.registered.to_json(), "tracking_uri": redact(self.tracking_uri)}
 
 
-def predict_registered(model: str, wavs: Sequence[Path], tracking_uri: str | None) -> list[dict[str, Any]]:
-    """Recordings → P(depressed) by a registered model."""
+def predict_registered(model: str, files: Sequence[Path], tracking_uri: str | None) -> list[dict[str, Any]]:
+    """Recordings or conversations → what a registered model says of each."""
     from moodscale.registry.predict import predict_from_registry
 
-    return predict_from_registry(model, wavs, _uri(tracking_uri))
+    return predict_from_registry(model, files, _uri(tracking_uri))
 
 
 def score_registered(
