@@ -70,7 +70,7 @@ def new_interviews(storage: Path, tag: str, options: argparse.Namespace) -> Path
     corpus = synthesized(storage / f"new-{tag}", NUM_NEW_USERS, fresh, unlabelled_share=1.0)
     settings = [f"name=new-{tag}", f"storage_path={storage}", f"corpus.path={corpus}", "corpus.labels=null"]
     # Their ids are as those of the demo's own users: another prefix keeps the two apart.
-    verb("prepare", str(CONFIG), *settings, "corpus.person_prefix=new")
+    verb("prepare", str(CONFIG), *settings, "corpus.person_prefix=new", "prepare.splits={kind: none}")
     return storage / f"new-{tag}" / "manifest"
 
 

@@ -33,7 +33,7 @@ class PrepareConfig(Config):
     min_tail_s: float = Field(default=1.0, gt=0, description="shortest last clip that 'pad' keeps")
     splits: Annotated[SerializeAsAny[SplitConfig], by_kind("moodscale.prepare.splits", SplitConfig)] = Field(
         default=OfficialSplitConfig(),
-        description="a file of prepare/splits: official, stratified, kfold, leave_one_corpus_out, file",
+        description="a file of prepare/splits: official, stratified, kfold, leave_one_corpus_out, file, none",
     )
     transcripts: Literal["none", "as_is", "deidentified"] = Field(
         default="none",

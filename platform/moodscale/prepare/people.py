@@ -21,8 +21,11 @@ def assign_splits(prepared: Sequence[CollectedInterview], config: PrepareConfig)
         ConfigError: the people cannot be split as asked.
     """
     people = labelled_people([one.row for one in prepared if one.row is not None])
-    if not people:
-        raise CorpusError("no interview has a label, so there is nothing to train on; check the label tables")
+    if not people and config.splits.needs_labels:
+        raise CorpusError(
+            "no interview has a label, so there is nothing to train on; check the label tables, or say "
+            "prepare.splits={kind: none} where they are only to be scored"
+        )
     assigned = config.splits.assign(people)
     missing = sorted({person.key for person in people} - assigned.keys())
     if missing:

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from moodscale.config import ConfigError, validate
+from moodscale.corpora.conversations import ConversationsConfig
+from moodscale.prepare.build import build_manifest
 from moodscale.prepare.config import PrepareConfig
+from moodscale.prepare.manifest import Manifest
 from moodscale.prepare.splits.base import Person
 from moodscale.prepare.splits.file import FileSplitConfig
 from moodscale.prepare.splits.kfold import KFoldSplitConfig
@@ -14,6 +17,7 @@ from moodscale.prepare.splits.leave_one_corpus_out import LeaveOneCorpusOutSplit
 from moodscale.prepare.splits.official import OfficialSplitConfig
 from moodscale.prepare.splits.stratified import StratifiedSplitConfig
 from moodscale.schema import Split
+from tiny_chats import chat, label, write_log
 
 
 def crowd(num: int, depressed_share: float = 0.3, seed: int = 0) -> list[Person]:
@@ -161,3 +165,16 @@ def test_a_split_is_chosen_by_kind_and_keeps_its_settings_in_the_record() -> Non
     assert config.to_json()["splits"] == {"kind": "stratified", "validation": 0.1, "test": 0.1, "seed": 7}
     with pytest.raises(ConfigError, match="kind='by_luck'"):
         validate(PrepareConfig, {"splits": {"kind": "by_luck"}})
+
+
+def test_interviews_that_are_only_scored_are_in_no_split_and_nobody_with_a_label_is_among_them(tmp_path: Path) -> None:
+    settings = validate(PrepareConfig, {"transcripts": "as_is", "splits": {"kind": "none"}})
+    unlabelled = write_log(tmp_path / "new", [chat("u1", "c1"), chat("u2", "c2")], None)
+    corpus = ConversationsConfig(path=str(unlabelled), labels=None)
+    build_manifest(corpus, settings, tmp_path / "manifest")
+    found = Manifest.open(tmp_path / "manifest")
+    assert found.without_labels("interviews")["split"].to_pylist() == [None, None]
+    assert len(found.unlabelled()) == 2
+    labelled = ConversationsConfig(path=str(write_log(tmp_path / "old", [chat("u1", "c1")], [label("u1")])))
+    with pytest.raises(ConfigError, match="1 people have a label"):
+        build_manifest(labelled, settings, tmp_path / "refused")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from moodscale.config import Component
 from moodscale.schema import Split
@@ -30,6 +30,9 @@ class Person:
 
 class SplitConfig(Component, abc.ABC):
     """A way of splitting people."""
+
+    needs_labels: ClassVar[bool] = True
+    """Whether a manifest without any label is a mistake."""
 
     @abc.abstractmethod
     def assign(self, people: Sequence[Person]) -> Mapping[str, Split]:
