@@ -14,6 +14,7 @@ from moodscale.registry.store import RegistryStore
 
 MANIFEST_TAG = "moodscale.manifest_hash"
 RUN_MANIFEST_TAG = "moodscale.manifest"
+MEMBER_TAG = "moodscale.member."
 FORGOTTEN_TAG = "moodscale.forgotten"
 
 
@@ -52,13 +53,15 @@ class LineageStore(RegistryStore):
         return found
 
     def versions_of(self, manifest_hashes: Iterable[str]) -> list[Version]:
-        """Versions by their own tag, or by that of the run that they come from."""
+        """Versions by their own tag, by that of the run that they come from, or, of ensembles, by a member's."""
         hashes = set(manifest_hashes)
         runs = self.runs_of(sorted(hashes))
         found = []
         for one in self._all_versions():
-            hash_ = one.tags.get(MANIFEST_TAG) or runs.get(one.run_id or "", "")
-            if hash_ in hashes:
+            own = one.tags.get(MANIFEST_TAG) or runs.get(one.run_id or "", "")
+            members = " ".join(value for key, value in one.tags.items() if key.startswith(MEMBER_TAG))
+            hash_ = next((hash_ for hash_ in sorted(hashes) if hash_ == own or hash_ in members), None)
+            if hash_ is not None:
                 mark = one.tags.get(FORGOTTEN_TAG, "")
                 found.append(Version(one.name, str(one.version), one.run_id or "", hash_, mark))
         return sorted(found, key=lambda one: (one.name, int(one.version)))

@@ -404,6 +404,20 @@ def test_registered_versions_are_marked_once_and_stay(world: World) -> None:
     assert client.get_model_version("tiny", "1").status == "READY"
 
 
+def test_an_ensemble_with_a_member_that_learned_from_the_person_is_named(world: World) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{world.root / 'runs' / 'mlflow.db'}"
+    client = MlflowClient(uri, uri)
+    client.create_registered_model("both")
+    for hash_ in (world.hash, "0" * 32):
+        member = json.dumps({"name": "models:/one/1", "manifest_hash": hash_})
+        tags = {"moodscale.manifest_hash": "1" * 32, "moodscale.member.0": member}
+        client.create_model_version("both", str(world.root), tags=tags)
+    models = forget(PERSON, world.places).models
+    assert [model.name for model in models if model.kind == "registered version"] == ["models:/both/1"]
+
+
 def test_a_forgotten_pseudonym_is_found_again_without_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_VARIABLE, KEY)
     world = World(tmp_path, pseudonymise=True)
