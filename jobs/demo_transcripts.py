@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Severity from conversations, the whole way, on two CPU cores.")
     parser.add_argument("--effect", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num-users", type=int, default=360)
+    parser.add_argument("--num-users", type=int, default=300)
     parser.add_argument("--dir", type=Path, default=Path("runs/demo-transcripts"))
     options = parser.parse_args()
     started = time.monotonic()
