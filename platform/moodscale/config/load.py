@@ -31,7 +31,8 @@ def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -
             raise ConfigError(f"override {override!r} is not of the form section.field=value")
         try:
             value = OmegaConf.select(OmegaConf.from_dotlist([f"value={override[len(key) + 1 :]}"]), "value")
-            OmegaConf.update(merged, key, value, merge=not OmegaConf.is_list(value))
+            merges = not OmegaConf.is_list(value) and not _is_another_kind(OmegaConf.select(merged, key), value)
+            OmegaConf.update(merged, key, value, merge=merges)
         except (OmegaConfBaseException, YAMLError, ValueError, TypeError, IndexError) as error:
             raise ConfigError(f"override {override!r} cannot be applied: {str(error).splitlines()[0]}") from None
     try:
@@ -58,6 +59,24 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         return own
     if not isinstance(parent, str):
         raise ConfigError(f"{path}: defaults={parent!r} must name one file")
-    merged = OmegaConf.merge(_read_chain(path.parent / parent, (*seen, path)), own)
+    inherited = _read_chain(path.parent / parent, (*seen, path))
+    _drop_other_kinds(inherited, own)
+    merged = OmegaConf.merge(inherited, own)
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def _is_another_kind(before: object, after: object) -> bool:
+    """Whether a section names another component than before: its settings are not the other one's."""
+    if not (isinstance(before, DictConfig) and isinstance(after, DictConfig)):
+        return False
+    return "kind" in before and "kind" in after and before["kind"] != after["kind"]
+
+
+def _drop_other_kinds(inherited: DictConfig, own: DictConfig) -> None:
+    for key in own:
+        before, after = inherited.get(key), own.get(key)
+        if _is_another_kind(before, after):
+            inherited.pop(key)
+        elif isinstance(before, DictConfig) and isinstance(after, DictConfig):
+            _drop_other_kinds(before, after)

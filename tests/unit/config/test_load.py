@@ -161,3 +161,23 @@ def test_a_fingerprint_follows_the_content_and_nothing_else(run_file: Path) -> N
     other = load_config(Run, run_file, ["optim.lr=2e-3"])
     assert plain.fingerprint() == same.fingerprint() != other.fingerprint()
     assert Run.model_validate(plain.to_json()).fingerprint() == plain.fingerprint()
+
+
+class Part(Config):
+    """Any component's section."""
+
+    model_config = {"extra": "allow"}
+    kind: str
+
+
+class Parts(Config):
+    part: Part
+    more: Part | None = None
+
+
+def test_another_kind_takes_no_settings_of_the_one_before(tmp_path: Path) -> None:
+    write(tmp_path, "parent.yaml", "part: {kind: stratified, seed: 3}\nmore: {kind: a, x: 1}\n")
+    child = write(tmp_path, "child.yaml", "defaults: parent.yaml\npart: {kind: official}\nmore: {kind: a, y: 2}\n")
+    assert load_config(Parts, child).to_json() == {"part": {"kind": "official"}, "more": {"kind": "a", "x": 1, "y": 2}}
+    replaced = load_config(Parts, child, ["more={kind: b, z: 3}", "part={kind: official, seed: 1}"])
+    assert replaced.to_json() == {"part": {"kind": "official", "seed": 1}, "more": {"kind": "b", "z": 3}}
