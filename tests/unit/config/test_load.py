@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ConfigDict
 
 from moodscale.config import Config, ConfigError, load_config
 
@@ -166,7 +167,7 @@ def test_a_fingerprint_follows_the_content_and_nothing_else(run_file: Path) -> N
 class Part(Config):
     """Any component's section."""
 
-    model_config = {"extra": "allow"}
+    model_config = ConfigDict(frozen=True, extra="allow")
     kind: str
 
 
