@@ -27,8 +27,8 @@ Optional columns, and what is assumed without them:
 - ``score_normalised`` (a second score) and ``answer`` (``depressed``, ``not_depressed``, ``unparsable``: the greedy
   answer's class, never its words): reported beside the main figures.
 
-Totals of a questionnaire are judged by the same table with ``target`` ``total`` (and ``item_1`` … where there are items),
-``unit`` ``interview``, ``label`` and ``score`` in points, and a column ``instrument`` (``PHQ-8`` or ``PHQ-9``)::
+Totals of a questionnaire are judged by the same table with ``target`` ``total`` (and ``item_1`` … where there are
+items), ``unit`` ``interview``, ``label`` and ``score`` in points, and a column ``instrument`` (``PHQ-8``, ``PHQ-9``)::
 
     person,unit_id,unit,target,instrument,label,score,split
     conv:u1,conversations:u1,interview,total,PHQ-9,7,8.4,test
