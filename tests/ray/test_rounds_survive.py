@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +20,7 @@ from moodscale.corpora.synthesize.base import SynthesizeConfig
 from moodscale.prepare.manifest import Manifest
 from moodscale.train.labels import open_labels
 from teacher_server import TeacherServer, teacher_server
-from tiny_experiment import Done, Runner, last_step, losses, wait_for
+from tiny_experiment import JOBS, Done, Runner, last_step, losses, wait_for
 from tiny_transcripts import SIZES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -190,6 +193,49 @@ def test_finished_it_says_so_and_asks_nobody(world: World) -> None:
     assert done.code == 0, done.text
     assert done.result["already_finished"]
     assert world.server.by_key == before
+
+
+def test_models_of_true_and_of_pseudo_labels_become_one_that_scores_whoever_is_given(world: World) -> None:
+    import pyarrow.parquet as pq
+
+    whole, storage = world.whole, world.whole.directory / "runs"
+    manifest = f"manifest={storage / NAME / 'manifest'}"
+    for overrides in ((), (f"name={NAME}-round-2", manifest)):
+        done = whole.run("evaluate", *overrides)
+        assert done.code == 0, done.text
+        assert {one["name"] for one in done.result["baselines"]} >= {
+            "training mean",
+            "training median",
+            "TF-IDF + ridge",
+        }
+    members = f"ensemble={{members: [runs:/{NAME}, runs:/{NAME}-round-2], name: both}}"
+    done = whole.run("ensemble", members)
+    assert done.code == 0, done.text
+    result = done.result
+    assert [one["weight"] for one in result["ensemble"]["members"]] == [0.5, 0.5]
+    assert [(one["first"], one["second"]) for one in result["comparisons"]] == [("ensemble", NAME)]
+    page = Path(result["report"]).read_text()
+    assert "Pseudo-label rounds" in page
+    assert "https://" not in page
+    again = whole.run("ensemble", members)
+    assert again.code == 0, again.text
+    assert (again.result["already_registered"], again.result["version"]) == (True, result["version"])
+    out = world.root / "scores"
+    arguments = ["models:/both@candidate", "--manifest", str(storage / NAME / "manifest"), "--out", str(out)]
+    arguments += ["--tracking-uri", result["tracking_uri"], "--split", "unlabelled", "--json"]
+    scored = subprocess.run(
+        [sys.executable, str(JOBS / "score.py"), *arguments],
+        env={**os.environ, **whole.environment, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert scored.returncode == 0, scored.stderr
+    rows = pq.read_table(sorted(out.rglob("part-*.parquet"))[0]).to_pylist()
+    assert {row["model_version"] for row in rows} == {result["model_version"]}
+    assert all(0 <= row["low"] <= row["score"] <= row["high"] <= 27 for row in rows)
+    total = json.loads(scored.stdout.splitlines()[-1])
+    assert total["num_scored"] == len(Manifest.open(storage / NAME / "manifest").unlabelled())
 
 
 def test_a_test_person_among_the_pseudo_rows_is_refused_before_training(world: World) -> None:

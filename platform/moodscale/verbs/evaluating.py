@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,17 @@ def conclude(
     return result
 
 
-def write_page(experiment: Experiment, manifest: Manifest, result: Evaluated) -> None:
-    """The report that a person reads."""
+def write_page(experiment: Experiment, manifest: Manifest, result: Evaluated, ensemble: str = "") -> None:
+    """The report that a person reads.
+
+    Args:
+        ensemble: its name, where it is not the experiment's own model that was judged: no curve shows how it learned.
+    """
+    context = _report_context(experiment, result.evaluation, manifest)
+    if ensemble:
+        context = replace(context, title=ensemble, history=())
     with local_output(result.report) as report:
-        result.judged.write_report(_report_context(experiment, result.evaluation, manifest), report)
+        result.judged.write_report(context, report)
 
 
 def _report_context(experiment: Experiment, evaluation: Judgeable, manifest: Manifest) -> ReportContext:

@@ -152,7 +152,7 @@ def ensemble(experiment: Experiment) -> Ensembled:
         config_of_interviews = experiment.evaluate.model_copy(update={"unit": "interview"})
         judged = judge_probabilities(table, config_of_interviews, built.manifest)
     result = Evaluated(judged, built.predictions, directory / REPORT, built.manifest.num_test_reads())
-    write_page(experiment, built.manifest, result)
+    write_page(experiment, built.manifest, result, ensemble=config.name)
     write_bytes(directory / EVALUATION, json.dumps(judged.evaluation.to_json(), indent=1).encode())
     key = f"{config.name}.{hashlib.sha256(str(directory).encode()).hexdigest()[:8]}"
     registered = register_ensemble(built, experiment.tracking, storage, key, Judgement.of(judged.evaluation))
