@@ -183,6 +183,9 @@ def evaluate(
     config: Annotated[Path | None, typer.Argument(help="the experiment's YAML file")] = None,
     overrides: Overrides = None,
     predictions: Annotated[Path | None, typer.Option(help="a Prediction table (Parquet or CSV) to judge")] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="with --predictions: another model's table over the same people; as often")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score the held-out splits, judge the result, write the report. With --predictions: judge any table."""
@@ -190,7 +193,9 @@ def evaluate(
 
     if predictions is not None:
         experiment = _load(config, overrides) if config is not None else None
-        result = evaluating.evaluate_table(predictions, experiment)
+        result = evaluating.evaluate_table(predictions, experiment, against or ())
+    elif against:
+        raise ConfigError("--against compares two tables; name the first with --predictions FILE")
     elif config is not None:
         result = evaluating.evaluate_experiment(_load(config, overrides))
     else:
@@ -201,7 +206,7 @@ def evaluate(
 def _verdict(result: Evaluated) -> str:
     guard = result.evaluation.guard
     lines = [f"guard: {guard.verdict}", *(f"  {reason.message}" for reason in guard.reasons)]
-    return "\n".join([*lines, *result.judged.lines, f"report: {result.report}"])
+    return "\n".join([*lines, *result.lines, f"report: {result.report}"])
 
 
 @app.command()
@@ -222,8 +227,7 @@ def ensemble_command(config: ConfigArg, overrides: Overrides = None, as_json: Js
 
     result = registering.ensemble(_load(config, overrides))
     weights = [f"{one['weight']:.2f} {one['name']}" for one in result.built.summary["members"]]
-    compared = [f"MAE minus that of {one.second}: {one.differences['mae'].difference}" for one in result.comparisons]
-    lines = ["weights: " + ", ".join(weights), _verdict(result.evaluated), *compared, result.registered.model_uri]
+    lines = ["weights: " + ", ".join(weights), _verdict(result.evaluated), result.registered.model_uri]
     _finish(result.to_json(), as_json, "\n".join(lines))
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -170,3 +171,35 @@ def test_in_a_process_of_its_own_stdout_is_the_result_alone(tmp_path: Path) -> N
     assert (failed.returncode, failed.stdout) == (2, "")
     assert "absent.csv" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def totals(path: Path, noise: float, seed: int) -> Path:
+    """Forty people's totals, and what a model said of them; the same people whatever the model."""
+    label = np.random.default_rng(0).integers(0, 25, 40)
+    said = np.clip(label + np.random.default_rng(seed).normal(0, noise, 40), 0, 27)
+    lines = ["person,unit_id,unit,target,instrument,label,score,split"]
+    lines += [f"p{i},u{i},interview,total,PHQ-9,{label[i]},{said[i]:.3f},test" for i in range(40)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_two_tables_of_the_same_people_are_compared_pair_by_pair(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    good, poor = totals(tmp_path / "good.csv", 1.0, 1), totals(tmp_path / "poor.csv", 6.0, 2)
+    shown = result(capsys, "evaluate", "--predictions", good, "--against", poor)
+    [comparison] = shown["comparisons"]
+    assert (comparison["first"], comparison["second"]) == ("good", "poor")
+    assert comparison["differences"]["mae"]["better"] == "first"
+    assert comparison["differences"]["mae"]["ci"][1] < 0
+    other = result(capsys, "evaluate", "--predictions", poor, "--against", poor)["comparisons"][0]
+    assert other["differences"]["mae"]["difference"] == 0
+
+
+def test_tables_of_other_people_are_not_compared(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    one, two = totals(tmp_path / "one.csv", 1.0, 1), totals(tmp_path / "two.csv", 1.0, 2)
+    two.write_text(two.read_text().replace("p7,u7,", "p99,u99,"))
+    code, _, err = run(capsys, "evaluate", "--predictions", one, "--against", two)
+    assert code == 2
+    assert "u99" in err
+    assert run(capsys, "evaluate", "--against", two)[0] == 2

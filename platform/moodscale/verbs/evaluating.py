@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from moodscale.evaluate.config import EvaluateConfig
 from moodscale.evaluate.report.context import ReportContext
 from moodscale.experiment import Experiment
 from moodscale.prepare.manifest import Manifest
@@ -23,12 +25,16 @@ from moodscale.verbs.judging import (
     Judgeable,
     Judged,
     bag_of_words_rival,
+    difference_lines,
     is_severity,
     judge_probabilities,
     judge_totals,
     rounds_of,
 )
 from moodscale.verbs.training import open_tracker, run_key
+
+if TYPE_CHECKING:
+    from moodscale.evaluate.severity.compare import Comparison
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +50,7 @@ class Evaluated:
     predictions: Place
     report: Place
     num_test_reads: int | None = None
+    comparisons: Sequence[Comparison] = ()
 
     @property
     def evaluation(self) -> Judgeable:
@@ -51,7 +58,13 @@ class Evaluated:
 
     def to_json(self) -> dict[str, Any]:
         places = {"predictions": display(self.predictions), "report": display(self.report)}
-        return {**self.evaluation.to_json(), **places, "num_test_reads": self.num_test_reads}
+        compared = {"comparisons": [one.to_json() for one in self.comparisons]} if self.comparisons else {}
+        return {**self.evaluation.to_json(), **places, "num_test_reads": self.num_test_reads, **compared}
+
+    @property
+    def lines(self) -> list[str]:
+        """What a person reads first."""
+        return [*self.judged.lines, *(line for one in self.comparisons for line in difference_lines(one))]
 
 
 def evaluate_experiment(experiment: Experiment) -> Evaluated:
@@ -123,16 +136,31 @@ def _report_context(experiment: Experiment, evaluation: Judgeable, manifest: Man
     )
 
 
-def evaluate_table(predictions: Path, experiment: Experiment | None = None) -> Evaluated:
-    """Figures, guard and report of a Prediction table from anywhere."""
+def evaluate_table(predictions: Path, experiment: Experiment | None = None, against: Sequence[Path] = ()) -> Evaluated:
+    """Figures, guard and report of a Prediction table from anywhere.
+
+    Args:
+        against: tables of other models over the same people, each compared with the first by paired bootstrap.
+    Raises:
+        ValueError: a table that cannot be read, or one of other people, units or labels.
+    """
+    from moodscale.evaluate.severity.compare import compare_models
     from moodscale.evaluate.table import read_predictions
 
     table = read_predictions(predictions)
-    config = experiment.evaluate if experiment else None
-    judged = judge_totals(table, config) if is_severity(table) else judge_probabilities(table, config)
+    config = experiment.evaluate if experiment else EvaluateConfig()
+    target: Literal["total", "depressed"] = "total" if is_severity(table) else "depressed"
+    comparisons = [
+        compare_models(table, read_predictions(other), (predictions.stem, other.stem), target, config.severity)
+        for other in against
+    ]
+    if target == "total":
+        judged = judge_totals(table, config, beside=Beside(comparisons=comparisons))
+    else:
+        judged = judge_probabilities(table, config)
     report = predictions.with_suffix(".report.html")
     judged.write_report(ReportContext(title=predictions.stem), report)
-    return Evaluated(judged, predictions, report)
+    return Evaluated(judged, predictions, report, comparisons=comparisons)
 
 
 def track_evaluation(experiment: Experiment, result: Evaluated, key: str) -> None:

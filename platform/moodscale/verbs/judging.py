@@ -198,6 +198,14 @@ def rounds_of(experiment: Experiment) -> Mapping[str, Any] | None:
     return None
 
 
+def difference_lines(comparison: Comparison) -> list[str]:
+    """A comparison in words."""
+    return [
+        f"{name} of {comparison.first} minus that of {comparison.second}: {_shown(one.difference, one.ci, 3)}"
+        for name, one in comparison.differences.items()
+    ]
+
+
 def _texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [" ".join(turn["text"] for turn in row["turns"]) for row in rows]
 

@@ -103,16 +103,11 @@ def _uri(given: str | None) -> str:
 
 @dataclass(frozen=True)
 class Ensembled:
-    """An ensemble, judged and registered.
-
-    Attributes:
-        comparisons: with the experiment's own model, where it was evaluated.
-    """
+    """An ensemble, judged (beside the experiment's own model, where that was evaluated) and registered."""
 
     built: BuiltEnsemble
     evaluated: Evaluated
     registered: Registered
-    comparisons: Sequence[Comparison]
     tracking_uri: str
 
     def to_json(self) -> dict[str, Any]:
@@ -120,7 +115,6 @@ class Ensembled:
             **self.evaluated.to_json(),
             **self.registered.to_json(),
             "ensemble": self.built.to_json(),
-            "comparisons": [one.to_json() for one in self.comparisons],
             "tracking_uri": redact(self.tracking_uri),
         }
 
@@ -151,13 +145,14 @@ def ensemble(experiment: Experiment) -> Ensembled:
     else:
         config_of_interviews = experiment.evaluate.model_copy(update={"unit": "interview"})
         judged = judge_probabilities(table, config_of_interviews, built.manifest)
-    result = Evaluated(judged, built.predictions, directory / REPORT, built.manifest.num_test_reads())
+    num_reads = built.manifest.num_test_reads()
+    result = Evaluated(judged, built.predictions, directory / REPORT, num_reads, comparisons)
     write_page(experiment, built.manifest, result, ensemble=config.name)
     write_bytes(directory / EVALUATION, json.dumps(judged.evaluation.to_json(), indent=1).encode())
     key = f"{config.name}.{hashlib.sha256(str(directory).encode()).hexdigest()[:8]}"
     registered = register_ensemble(built, experiment.tracking, storage, key, Judgement.of(judged.evaluation))
     track_evaluation(experiment, result, key)
-    return Ensembled(built, result, registered, comparisons, uri)
+    return Ensembled(built, result, registered, uri)
 
 
 def _with_own_model(experiment: Experiment, table: Predictions, target: str) -> list[Comparison]:
