@@ -19,6 +19,7 @@ from moodscale.label.ask import injection_shift, label_transcripts
 from moodscale.label.config import LabelConfig
 from moodscale.label.transcript import Transcript
 from moodscale.prepare.manifest import Manifest
+from moodscale.recipes.transcript_severity.examples import unit_id
 from moodscale.schema import Instrument, Speaker, Split, Turn
 from moodscale.train.labels import Labeller, person_hash
 
@@ -185,7 +186,7 @@ def agreement_of(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
 
 
 def _unit(row: Mapping[str, Any]) -> str:
-    return f"{row['corpus']}:{row['interview_id']}"
+    return unit_id(row["corpus"], row["interview_id"])
 
 
 def _version(kind: str, identity: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from pydantic import SerializeAsAny
 
 from moodscale.config import Config, by_kind
 from moodscale.recipes.base import RecipeConfig
+from moodscale.train.labels import person_hash
 
 FORMAT = 2
 """2: says how the model is served, who its labels are of, and holds any kind of operating point."""
@@ -61,9 +61,9 @@ class TrainedFacts(PackageFacts):
 
 
 def digests_of(people: Iterable[str]) -> tuple[str, ...]:
-    """The first 16 digits of each person key's SHA-256, sorted, each once; ``train.labels.person_hash`` is the same.
+    """The first 16 digits of each person key's SHA-256, sorted, each once.
 
     It tells whether a model has seen somebody whose key one knows. It is no pseudonym: keys of public corpora are few
     enough to be tried.
     """
-    return tuple(sorted({hashlib.sha256(person.encode()).hexdigest()[:16] for person in people}))
+    return tuple(sorted({person_hash(person) for person in people}))

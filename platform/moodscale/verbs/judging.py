@@ -157,6 +157,7 @@ def bag_of_words_rival(experiment: Experiment, manifest: Manifest, table: Predic
     """
     from moodscale.evaluate.table import to_predictions
     from moodscale.models.tfidf_ridge import tfidf_ridge
+    from moodscale.recipes.transcript_severity.examples import unit_id
 
     recipe = experiment.recipe.build()
     fitted = recipe.examples(manifest, Split.TRAIN).table
@@ -170,8 +171,7 @@ def bag_of_words_rival(experiment: Experiment, manifest: Manifest, table: Predic
     people = fitted["person"].to_pylist()
     answers = tfidf_ridge(texts[0], totals, texts[1], instrument.max_total, experiment.seed, groups=people)
     by_unit = {
-        f"{row['corpus']}:{row['interview_id'].removeprefix(row['corpus'] + ':')}": float(answer)
-        for row, answer in zip(scored, answers, strict=True)
+        unit_id(row["corpus"], row["interview_id"]): float(answer) for row, answer in zip(scored, answers, strict=True)
     }
     frame = table.frame[table.frame["target"] == TOTAL].copy()
     frame["score"] = frame["unit_id"].map(by_unit)
