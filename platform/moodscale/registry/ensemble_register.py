@@ -27,7 +27,6 @@ from moodscale.registry.ensemble_build import ANSWERS, BuiltEnsemble
 from moodscale.registry.ensemble_fit import score_range
 from moodscale.registry.ensemble_maps import Floats
 from moodscale.registry.ensemble_members import Member
-from moodscale.registry.ensemble_reload import score_ensemble_in_fresh_process
 from moodscale.registry.ensemble_result import EnsembleFit
 from moodscale.registry.facts import PackageFacts, TrainedFacts, digests_of
 from moodscale.registry.judgement import Judgement
@@ -48,7 +47,7 @@ from moodscale.registry.register import (
     package_tags,
     save_model,
 )
-from moodscale.registry.reload import Reloader, Request
+from moodscale.registry.reload import Reloader, Request, score_in_fresh_process
 from moodscale.registry.serving.base import Session, serving_of
 from moodscale.registry.serving.ensemble import MEMBER_SCORES, MEMBERS, EnsembleFacts, EnsembleServing, MemberFacts
 from moodscale.registry.sessions import cut_session, sessions_of
@@ -86,7 +85,7 @@ def register_ensemble(
     storage_path: str,
     run_key: str,
     judgement: Judgement,
-    reloader: Reloader = score_ensemble_in_fresh_process,
+    reloader: Reloader = score_in_fresh_process,
 ) -> Registered:
     """Give a built ensemble a version in the registry, once it was shown to score as its tables say.
 

@@ -30,12 +30,14 @@ def _score(request: dict[str, Any]) -> dict[str, Any]:
 
     if request.get("paths") is not None:
         rows = pd.DataFrame({"path": request["paths"]})
-    elif request.get("has_messages"):
-        rows = pd.DataFrame({"messages": json.loads(sys.stdin.buffer.read())})
     else:
         packed = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
-        waveforms = [packed[name] for name in packed.files]
-        rows = pd.DataFrame({"waveform": waveforms, "sample_rate_hz": request["sample_rate_hz"]})
+        columns = {}
+        if "messages" in packed.files:
+            columns["messages"] = json.loads(packed["messages"].tobytes())
+        if names := [name for name in packed.files if name != "messages"]:
+            columns |= {"waveform": [packed[name] for name in names], "sample_rate_hz": request["sample_rate_hz"]}
+        rows = pd.DataFrame(columns)
     model = mlflow.pyfunc.load_model(request["model_uri"], model_config=request["model_config"])
     answers = model.predict(rows)
     return {"rows": answers.to_dict(orient="records"), "code": sys.modules["moodscale"].__file__}

@@ -29,7 +29,7 @@ class ReloadError(RuntimeError):
 
 @dataclass(frozen=True)
 class Request:
-    """What to load and what to score: files, waveforms at 16 kHz, or messages.
+    """What to load and what to score: files; or waveforms at 16 kHz, messages, or a row with one of each.
 
     Attributes:
         model_uri: a directory, or ``models:/…``.
@@ -68,7 +68,6 @@ def score_in_fresh_process(request: Request, timeout_s: float) -> list[dict[str,
             "model_uri": request.model_uri,
             "model_config": {"device": request.device},
             "paths": None if request.paths is None else list(request.paths),
-            "has_messages": request.messages is not None,
             "sample_rate_hz": SAMPLE_RATE_HZ,
         }
         asked.write_text(json.dumps(content))
@@ -87,7 +86,7 @@ def score_in_fresh_process(request: Request, timeout_s: float) -> list[dict[str,
         except subprocess.TimeoutExpired:
             raise ReloadError(
                 f"{request.model_uri}: loading and scoring took longer than {timeout_s:g} s; raise "
-                "registry.reload_timeout_s if the base model is large"
+                "reload_timeout_s (of registry, or of ensemble) if the base model is large"
             ) from None
         if done.returncode != 0 or not answered.is_file():
             last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
@@ -127,8 +126,10 @@ def _packed(request: Request) -> bytes:
     """What was said and recorded goes through a pipe: a command line and a file would outlive it."""
     if request.paths is not None:
         return b""
+    columns: dict[str, Array] = {f"waveform_{number}": one for number, one in enumerate(request.waveforms)}
     if request.messages is not None:
-        return json.dumps(list(request.messages)).encode()
+        assert len(request.waveforms) in (0, len(request.messages)), "a row has both, or no row has"
+        columns["messages"] = np.frombuffer(json.dumps(list(request.messages)).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
-    np.savez(buffer, *request.waveforms, allow_pickle=False)
+    np.savez(buffer, allow_pickle=False, **columns)
     return buffer.getvalue()
