@@ -6,6 +6,7 @@ Text never appears in a ``repr``: a noun may end in a log line or a traceback, a
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -160,6 +161,11 @@ class Interview:
     """Kinds of features that the corpus has for others and not for this interview: masked, never invented."""
     administered_at: str | None = None
     """When the questionnaire was filled in (ISO 8601), where the corpus says so."""
+
+
+def person_hash(person: str) -> str:
+    """A person's key as models and tables keep it that must tell whom they have seen, without naming anybody."""
+    return hashlib.sha256(person.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from upath import UPath
 
@@ -19,10 +21,12 @@ from moodscale.storage import (
     local_copy,
     local_output,
     location,
+    read_bytes,
     remove_tree,
     scratch_directory,
     upload,
     write_bytes,
+    write_table,
     writing,
 )
 from object_storage import SECRET, ObjectStorage
@@ -153,3 +157,43 @@ def test_scratch_of_a_killed_process_is_removed_and_a_living_ones_is_not(tmp_pat
             one.kill()
             one.wait()
     assert scratch_directory().stat().st_mode & 0o077 == 0
+
+
+_READ_AND_END = """
+import os, sys
+from moodscale.storage import location, read_table
+for _ in range(40):
+    child = os.fork()
+    if child == 0:
+        for _ in range(20):
+            read_table(location(sys.argv[1]))
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_process_that_has_read_a_table_ends_in_peace(tmp_path: Path) -> None:
+    write_table(tmp_path / "table.parquet", pa.table({"text": ["a"] * 100, "lists": [[1.0]] * 100}))
+    done = subprocess.run(
+        [sys.executable, "-c", _READ_AND_END, str(tmp_path / "table.parquet")],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.split() == ["0"] * 40, done.stderr
+
+
+def test_a_file_that_others_write_anew_can_be_read_all_the_time(bucket: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = bucket / "beat.json"
+    write_bytes(path, b"old")
+    information = bucket.fs.info
+
+    def asked(*args: Any, **kwargs: Any) -> Any:
+        found = information(*args, **kwargs)
+        write_bytes(path, b"newer")
+        return found
+
+    monkeypatch.setattr(bucket.fs, "info", asked)
+    with pytest.raises(OSError):
+        path.read_bytes()  # what is stored now is not what was asked about
+    assert read_bytes(path) == b"newer"
+    with pytest.raises(FileNotFoundError):
+        read_bytes(bucket / "nowhere.json")

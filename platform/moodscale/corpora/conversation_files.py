@@ -243,14 +243,15 @@ class ParquetFile(ConversationFile):
 def batches_of(
     parquet: pq.ParquetFile, group: int, columns: Sequence[str] | None, max_bytes: int, name: str
 ) -> Iterator[pa.RecordBatch]:
-    """A row group in small pieces. A long text that Parquet keeps once is unpacked for every row, and no size in the
-    file tells how large it becomes.
+    """A row group in small pieces, on this thread (:func:`moodscale.storage.read_parquet`).
+
+    A long text that Parquet keeps once is unpacked for every row, and no size in the file tells how large it becomes.
 
     Raises:
         CorpusError: it becomes larger than ``max_bytes``.
     """
     num_bytes = 0
-    for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns):
+    for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False):
         num_bytes += batch.nbytes
         if num_bytes > max_bytes:
             raise CorpusError(f"{name}: row group {group} unpacks to more than {max_bytes:,} bytes; use smaller ones")

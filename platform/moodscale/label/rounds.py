@@ -30,11 +30,11 @@ from moodscale.label.config import LabelConfig
 from moodscale.label.teaching import Taught, teach
 from moodscale.prepare.manifest import Manifest
 from moodscale.recipes.base import TRAINING_LABELS
-from moodscale.schema import Provenance, Split
+from moodscale.schema import Provenance, Split, person_hash
 from moodscale.storage import location, write_bytes
 from moodscale.tracking.base import MetricPoint, RunSpec, RunStatus, Tracker
 from moodscale.train.driver import LABELS, TrainJob, TrainSummary, train
-from moodscale.train.labels import Labeller, open_labels, person_hash, write_labels
+from moodscale.train.labels import Labeller, open_labels, write_labels
 from moodscale.train.lock import alone
 from moodscale.train.predict_job import best_checkpoint, model_version, score_examples
 

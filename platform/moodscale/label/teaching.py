@@ -20,8 +20,8 @@ from moodscale.label.config import LabelConfig
 from moodscale.label.transcript import Transcript
 from moodscale.prepare.manifest import Manifest
 from moodscale.recipes.transcript_severity.examples import unit_id
-from moodscale.schema import Instrument, Speaker, Split, Turn
-from moodscale.train.labels import Labeller, person_hash
+from moodscale.schema import Instrument, Speaker, Split, Turn, person_hash
+from moodscale.train.labels import Labeller
 
 Row = dict[str, Any]
 

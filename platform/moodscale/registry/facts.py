@@ -9,7 +9,7 @@ from pydantic import SerializeAsAny
 
 from moodscale.config import Config, by_kind
 from moodscale.recipes.base import RecipeConfig
-from moodscale.train.labels import person_hash
+from moodscale.schema import person_hash
 
 FORMAT = 2
 """2: says how the model is served, who its labels are of, and holds any kind of operating point."""

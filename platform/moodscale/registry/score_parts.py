@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from moodscale.config import ConfigError
-from moodscale.storage import Place, display, write_bytes, writing
+from moodscale.storage import Place, display, read_parquet, write_bytes, writing
 
 PLAN_FILE = "plan.json"
 SUMMARY_FILE = "score.json"
@@ -168,7 +168,7 @@ def read_part(out: UPath, part: Part, plan_digest: str) -> PartFacts | None:
     except FileNotFoundError:
         return None
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = read_parquet(io.BytesIO(data))
         metadata = json.loads((table.schema.metadata or {}).get(_METADATA, b"{}"))
         rows = table.to_pylist()
         keys = tuple((row["corpus"], row["interview_id"]) for row in rows)

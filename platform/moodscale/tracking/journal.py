@@ -30,7 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from moodscale.storage import Place, download, is_local, local_path, location, scratch_directory, upload
+from moodscale.storage import Place, download, is_local, local_path, location, read_bytes, scratch_directory, upload
 from moodscale.tracking.base import MetricPoint, check_metric_key
 
 _logger = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ def read_from(path: str | Place, start: Position) -> Iterator[Entry]:
     place = location(path)
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(place.open("rb") if is_local(place) else io.BytesIO(place.read_bytes()))
+            file = stack.enter_context(place.open("rb") if is_local(place) else io.BytesIO(read_bytes(place)))
         except FileNotFoundError:
             return
         header = file.readline()

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from moodscale.prepare.manifest import Manifest
 from moodscale.recipes.base import TRAINING_LABELS
-from moodscale.schema import CorpusError, Instrument, Provenance, Split
+from moodscale.schema import CorpusError, Instrument, Provenance, Split, person_hash
 from moodscale.storage import Place, display, read_table, write_table
 
 STEP = pa.struct(
@@ -60,7 +60,7 @@ class Labeller:
     Attributes:
         kind: ``teacher`` or ``fold``.
         version: what identifies it for good: a teacher's settings by hash, a model by its adapter.
-        learned_from: :func:`person_hash` of everybody whose label it was trained on.
+        learned_from: :func:`moodscale.schema.person_hash` of everybody whose label it was trained on.
     """
 
     kind: str
@@ -73,11 +73,6 @@ class Labeller:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Labeller:
         return cls(str(values["kind"]), str(values["version"]), frozenset(values["learned_from"]))
-
-
-def person_hash(person: str) -> str:
-    """A person's key as models and tables keep it that must tell whom they have seen, without naming anybody."""
-    return hashlib.sha256(person.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

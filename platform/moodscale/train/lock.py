@@ -18,7 +18,7 @@ from pathlib import Path
 from upath import UPath
 
 from moodscale.config import ConfigError
-from moodscale.storage import Place, display, is_local, local_path, write_bytes
+from moodscale.storage import Place, display, is_local, local_path, read_bytes, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ class Lease:
         if generation == 0:
             return None
         try:
-            content = json.loads(self._path(generation).read_text())
+            content = json.loads(read_bytes(self._path(generation)))
         except FileNotFoundError:  # removed by whoever has just taken the next number
             return self._read()
         except ValueError:

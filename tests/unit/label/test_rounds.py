@@ -16,12 +16,12 @@ from moodscale.label.rounds import Labelling, LabelSummary
 from moodscale.label.rounds import label as label_in_rounds
 from moodscale.prepare.manifest import Manifest
 from moodscale.recipes.base import Score
-from moodscale.schema import Split
+from moodscale.schema import Split, person_hash
 from moodscale.tracking.base import RunSpec
 from moodscale.tracking.jsonl import JsonlConfig
 from moodscale.train.config import OptimConfig, TrainConfig
 from moodscale.train.driver import TrainJob, TrainSummary
-from moodscale.train.labels import TrainingLabels, open_labels, person_hash
+from moodscale.train.labels import TrainingLabels, open_labels
 from tiny_transcripts import prepared, recipe_config
 
 TOTALS = [3, 12, None, None, 7, 9, 20, 1, None, None, 5, 15, None, 8, 4, None, 11, 2]

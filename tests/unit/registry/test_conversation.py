@@ -31,7 +31,7 @@ from moodscale.registry.reload import Request
 from moodscale.registry.serving.base import serving_of
 from moodscale.registry.sessions import sessions_of
 from moodscale.registry.severity_point import SeverityPoint
-from moodscale.train.labels import person_hash
+from moodscale.schema import person_hash
 from tiny_registry import Trained, in_process, load, stored_model, table_with_scores
 from tiny_severity import CANARY
 

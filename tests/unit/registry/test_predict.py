@@ -124,7 +124,7 @@ def test_a_fresh_process_does_not_unpickle_either(trained: Trained, tmp_path: Pa
 
 
 def test_a_process_that_takes_too_long_is_stopped(trained: Trained, tmp_path: Path) -> None:
-    with pytest.raises(ReloadError, match=r"longer than 0\.05 s; raise registry\.reload_timeout_s"):
+    with pytest.raises(ReloadError, match=r"longer than 0\.05 s; raise reload_timeout_s \(of registry"):
         score_in_fresh_process(Request(str(tmp_path), trained.uri, paths=["a.wav"]), timeout_s=0.05)
 
 

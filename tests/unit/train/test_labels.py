@@ -11,7 +11,7 @@ import pytest
 from upath import UPath
 
 from moodscale.prepare.manifest import Manifest
-from moodscale.schema import CorpusError, Split
+from moodscale.schema import CorpusError, Split, person_hash
 from moodscale.train.labels import (
     LABELS_SCHEMA,
     QUESTIONNAIRE,
@@ -19,7 +19,6 @@ from moodscale.train.labels import (
     first_step,
     next_step,
     open_labels,
-    person_hash,
     write_labels,
 )
 from tiny_transcripts import prepared

@@ -126,17 +126,20 @@ class _JsonRows(_Rows):
 
 
 class _ParquetRows(_Rows):
+    """Read on this thread: see :func:`moodscale.storage.read_parquet`."""
+
     def count(self) -> int:
         with open_file(self.table.path) as file:
             parquet = pq.ParquetFile(file)
-            return sum(sum(self._own(parquet.read_row_group(n, [self._column]))) for n in range(parquet.num_row_groups))
+            groups = range(parquet.num_row_groups)
+            return sum(sum(self._own(parquet.read_row_group(n, [self._column], use_threads=False))) for n in groups)
 
     def drop(self) -> None:
         with open_file(self.table.path) as file:
             parquet = pq.ParquetFile(file)
             with writing(self.table.path) as stream, pq.ParquetWriter(stream, parquet.schema_arrow) as writer:
                 for number in range(parquet.num_row_groups):
-                    group = parquet.read_row_group(number)
+                    group = parquet.read_row_group(number, use_threads=False)
                     writer.write_table(group.filter(pa.array([not own for own in self._own(group)], pa.bool_())))
 
     @property

@@ -64,7 +64,7 @@ class ModelTeacher:
 
     @property
     def learned_from(self) -> frozenset[str]:
-        """:func:`moodscale.train.labels.person_hash` of everybody whom the model has learned from."""
+        """:func:`moodscale.schema.person_hash` of everybody whom the model has learned from."""
         return frozenset(self._model.facts.trained_people)
 
     def ask_all(self, transcripts: Sequence[Transcript]) -> Iterator[tuple[int, Reply | RefusedAnswer]]:

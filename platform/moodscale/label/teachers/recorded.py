@@ -105,7 +105,8 @@ def _json_rows(data: bytes, name: str) -> Iterator[tuple[int, Mapping[str, Any]]
 def _parquet_rows(data: bytes, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
         file = pq.ParquetFile(io.BytesIO(data))
-        table = file.read(columns=[column for column in file.schema_arrow.names if column in _COLUMNS])
+        names = [column for column in file.schema_arrow.names if column in _COLUMNS]
+        table = file.read(columns=names, use_threads=False)  # see storage.read_parquet
     except (pa.ArrowException, OSError) as error:
         raise CorpusError(f"{name}: not readable as Parquet ({type(error).__name__}); write it again") from None
     yield from enumerate(table.to_pylist(), start=1)

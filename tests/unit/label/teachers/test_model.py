@@ -14,8 +14,7 @@ from moodscale.label.teachers.model import ModelTeacher, ModelTeacherConfig
 from moodscale.label.teaching import teach
 from moodscale.prepare.manifest import Manifest
 from moodscale.registry.serving.base import Answer
-from moodscale.schema import Split
-from moodscale.train.labels import person_hash
+from moodscale.schema import Split, person_hash
 from tiny_transcripts import prepared
 
 
