@@ -7,22 +7,26 @@ to them: ``label.ask`` repeats, since it knows the budget, and a server inside i
 from __future__ import annotations
 
 import email.utils
+import importlib
 import logging
 import os
 import re
 import time
-from collections.abc import Mapping
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from moodscale.config import ConfigError
 from moodscale.label.answer import Refusal, RefusedAnswer, Usage
-from moodscale.label.hosts import check_allowed, external_host
+from moodscale.label.answers import request_key
+from moodscale.label.hosts import check_allowed, check_deidentified, external_host
 from moodscale.label.money import Cost
 from moodscale.label.prompt import answer_schema, build_prompt
-from moodscale.label.teachers.base import Failure, Policy, TeacherConfig, TeacherFailure
+from moodscale.label.teachers.base import Failure, Policy, Reply, TeacherConfig, TeacherFailure
 from moodscale.label.transcript import Speech, Transcript
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -31,6 +35,8 @@ _SDK_LOGGERS = ("openai", "anthropic", "httpx", "httpx2", "httpcore", "httpcore2
 _TOO_LONG = frozenset({"context_length_exceeded", "request_too_large", "string_above_max_length"})
 _FILTERED = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
 _ALL_SCHEMES = ("http://", "https://", "all://")
+_NO_KEY = "none"
+"""Where a server wants no key: without one the SDKs look for one in the environment and in the user's profile."""
 _FRAME_TOKENS = 1024
 """For what a server wraps around messages, a tool's preamble included."""
 
@@ -117,6 +123,92 @@ class HttpTeacherConfig(TeacherConfig):
         """A bound: every token of the prompt and the schema is at least a byte."""
         num_bytes = build_prompt(transcript, self.speech).num_bytes + len(repr(answer_schema(transcript.instrument)))
         return Usage(num_bytes + _FRAME_TOKENS, self.max_output_tokens)
+
+
+ConfigT = TypeVar("ConfigT", bound=HttpTeacherConfig)
+
+
+class HttpTeacher(ABC, Generic[ConfigT]):
+    """One request an answer, over a provider's SDK."""
+
+    def __init__(self, config: ConfigT) -> None:
+        self._config = config
+        self.external_host = config.check_network()
+        self._sdk = _imported(config.kind)
+        self._key = config.key() or _NO_KEY
+        self.policy = config.policy
+        self.cost = config.cost
+
+    @property
+    @abstractmethod
+    def identity(self) -> Mapping[str, Any]:
+        """Everything that changes an answer."""
+
+    @abstractmethod
+    def request(self, transcript: Transcript) -> dict[str, Any]:
+        """The request's fields."""
+
+    @abstractmethod
+    def _make_client(self, **options: Any) -> Any: ...
+
+    @abstractmethod
+    async def _send(self, fields: dict[str, Any], headers: dict[str, str]) -> Any: ...
+
+    @abstractmethod
+    def _read(self, response: Any) -> Reply:
+        """What a response says.
+
+        Raises:
+            RefusedAnswer, TeacherFailure: nothing usable.
+        """
+
+    def worst_usage(self, transcript: Transcript) -> Usage:
+        return self._config.worst_usage(transcript)
+
+    @cached_property
+    def _client(self) -> Any:
+        """Made where it is used: it belongs to the event loop of its first request."""
+        return self._make_client(
+            api_key=self._key,
+            base_url=self._config.base_url,
+            max_retries=0,
+            timeout=self._config.policy.timeout_s,
+            http_client=self._sdk.DefaultAsyncHttpxClient(**network_options(self.external_host)),
+        )
+
+    async def ask(self, transcript: Transcript, num_refused: int = 0) -> Reply:
+        check_deidentified(self.external_host, [transcript])
+        key = f"{request_key(self.identity, transcript)}-{num_refused}"
+        try:
+            response = await self._send(self.request(transcript), {"Idempotency-Key": key})
+            failure = None
+        except Exception as error:
+            # Raised outside of this block: an exception holds on to the one that was being handled, and it quotes.
+            failure = failure_of(error, self._sdk, self._config.model)
+        if failure is not None:
+            raise failure
+        return self._read(response)
+
+    async def close(self) -> None:
+        if "_client" in self.__dict__:
+            await self._client.close()
+
+
+def _imported(kind: str) -> Any:
+    """The SDK, which has the name of its kind but for what is compatible with it."""
+    try:
+        sdk = importlib.import_module(kind.removesuffix("_compatible"))
+    except ImportError:
+        raise ConfigError(f"label.teacher.kind={kind}: pip install 'moodscale[teachers]'") from None
+    silence_sdks()
+    return sdk
+
+
+def usage_of(sent: Sequence[Any], received: Any) -> Usage | None:
+    """Tokens sent, in parts, and received; ``None`` where a server told none, or no numbers."""
+    if not all(isinstance(number, int) and number >= 0 for number in (*sent, received)):
+        return None
+    return Usage(sum(sent), received)
 
 
 def _is_plain(url: str) -> bool:

@@ -9,7 +9,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +31,14 @@ from moodscale.registry.ensemble_result import EnsembleFit
 from moodscale.registry.facts import PackageFacts, TrainedFacts, digests_of
 from moodscale.registry.judgement import Judgement
 from moodscale.registry.messages import MESSAGES, write_messages
-from moodscale.registry.package import INTENDED_USE, MODEL_FILE, PACKAGE, open_package, seal, sha256
+from moodscale.registry.package import MODEL_FILE, PACKAGE, open_package, seal, sha256
 from moodscale.registry.recordings import WAVEFORM
-from moodscale.registry.register import (
-    COMPARE_TAG,
-    Registered,
-    _already,
-    _existing,
-    _made,
-    _move_alias,
-    _registered,
-    _reloaded,
-    _say_verdict,
-    _withdraw,
-    package_tags,
-    save_model,
-)
-from moodscale.registry.reload import Reloader, Request, score_in_fresh_process
+from moodscale.registry.reload import Reloader, score_in_fresh_process
 from moodscale.registry.serving.base import Session, serving_of
 from moodscale.registry.serving.ensemble import MEMBER_SCORES, MEMBERS, EnsembleFacts, EnsembleServing, MemberFacts
 from moodscale.registry.sessions import cut_session, sessions_of
 from moodscale.registry.store import RegistryStore, registry_uri
+from moodscale.registry.versions import Candidate, Registered, register_candidate, registered_before
 from moodscale.schema import Split
 from moodscale.storage import local_copy, read_table
 from moodscale.tracking.base import RunSpec, RunStatus, TrackerConfig
@@ -111,9 +98,9 @@ def register_ensemble(
     with local_copy(built.predictions) as path:
         table = read_predictions(path)
     check_model(table, built.model_version)
-    existing = _existing(store, config.name, built.model_version, built.fit.to_json())
-    if existing is not None:
-        return _already(store, config, existing, built.model_version)
+    before = registered_before(store, config, built.model_version, built.fit.to_json())
+    if before is not None:
+        return before
     tracker = tracking.open(storage_path)
     spec = RunSpec(
         run_key=run_key,
@@ -141,40 +128,23 @@ def _register(
     reloader: Reloader,
 ) -> Registered:
     with tempfile.TemporaryDirectory(prefix="moodscale-register-") as folder:
-        facts = pack_ensemble(built, judgement.guard_verdict, _made(Path(folder) / PACKAGE))
-        expected = expected_answers(built, table, Path(folder) / PACKAGE, config.compare_clips)
-        tags = ensemble_tags(facts, judgement)
-        model = store.start_model(store.experiment_of(run_id), run_id, tags)
-        try:
-            saved = Path(folder) / "model"
-            save_model(saved, Path(folder), model, run_id, facts, EnsembleServing(_inputs_of(Path(folder) / PACKAGE)))
-            store.upload(model.model_id, saved)
-            request = Request(
-                f"models:/{model.model_id}",
-                store.uri,
-                waveforms=expected.waveforms,
-                messages=expected.messages or None,
-            )
-            answers = _reloaded(reloader, request, config.reload_timeout_s)
-            comparison = compare_answers(expected, answers, built.fit, _tolerances(built))
-        except BaseException as error:
-            _withdraw(store, model.model_id, error)
-            raise
-        store.accept(model.model_id, run_id)
-    tags[COMPARE_TAG] = json.dumps(asdict(comparison))
-    text = f"{facts.model_version}, {len(facts.members)} members. Collapse guard: {judgement.guard_verdict}. "
-    version = store.create_version(config.name, model, run_id, tags, text + INTENDED_USE)
-    _move_alias(store, config, version)
-    _say_verdict(judgement, config, version)
-    logger.info(
-        "registered %s as version %s of %s (%d interviews compared, largest difference %.2g)",
-        built.model_version,
-        version,
-        config.name,
-        comparison.num_compared,
-        comparison.max_difference,
-    )
-    return _registered(config, version, built.model_version, judgement.guard_verdict, comparison, already=False)
+        package = Path(folder) / PACKAGE
+        package.mkdir()
+        facts = pack_ensemble(built, judgement.guard_verdict, package)
+        expected = expected_answers(built, table, package, config.compare_clips)
+        candidate = Candidate(
+            folder=Path(folder),
+            facts=facts,
+            label=f"{facts.model_version}, {len(facts.members)} members",
+            serving=EnsembleServing(_inputs_of(package)),
+            judgement=judgement,
+            tags=_member_tags(facts),
+            unit="interview",
+            check=lambda answers: compare_answers(expected, answers, built.fit, _tolerances(built)),
+            waveforms=expected.waveforms,
+            messages=expected.messages,
+        )
+        return register_candidate(store, run_id, config, candidate, reloader)
 
 
 def pack_ensemble(built: BuiltEnsemble, guard_verdict: str, directory: Path) -> EnsembleFacts:
@@ -208,25 +178,14 @@ def pack_ensemble(built: BuiltEnsemble, guard_verdict: str, directory: Path) -> 
     return seal(directory, EnsembleFacts, values)
 
 
-def ensemble_tags(facts: EnsembleFacts, judgement: Judgement) -> dict[str, str]:
-    """What a version of an ensemble says: as every version, and each member with its version and hash."""
-    return {
-        **package_tags(facts),
-        "moodscale.guard_reasons": ", ".join(judgement.guard_reasons) or "none",
-        "moodscale.num_members": str(len(facts.members)),
-        **{
-            f"moodscale.member.{number}": json.dumps(
-                {
-                    "name": member.name,
-                    "model_version": member.model_version,
-                    "manifest_hash": member.manifest_hash,
-                    "package_sha256": member.package_sha256,
-                }
-            )
-            for number, member in enumerate(facts.members)
-        },
-        **{f"moodscale.figure.{name}": f"{value:.6g}" for name, value in judgement.figures.items()},
+def _member_tags(facts: EnsembleFacts) -> dict[str, str]:
+    """Each member with its version and hash."""
+    said = ("name", "model_version", "manifest_hash", "package_sha256")
+    members = {
+        f"moodscale.member.{number}": json.dumps({field: getattr(member, field) for field in said})
+        for number, member in enumerate(facts.members)
     }
+    return {"moodscale.num_members": str(len(facts.members)), **members}
 
 
 def expected_answers(built: BuiltEnsemble, table: pd.DataFrame, package: Path, num: int) -> ExpectedAnswers:

@@ -16,10 +16,10 @@ from moodscale.registry.facts import PackageFacts
 from moodscale.registry.messages import MESSAGES, read_messages_file
 from moodscale.registry.package import PACKAGE, open_package, refuse_pickles
 from moodscale.registry.recordings import PATH
-from moodscale.registry.register import MODEL_VERSION_TAG
 from moodscale.registry.reload import Reloader, Request, score_in_fresh_process
 from moodscale.registry.serving.base import serving_of
 from moodscale.registry.store import RegistryStore
+from moodscale.registry.versions import MODEL_VERSION_TAG
 
 _REFERENCE = re.compile(
     r"^(?:models:/)?(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,199})(?:@(?P<alias>[A-Za-z][A-Za-z0-9_-]{0,99})|/(?P<version>[0-9]{1,9}))$"

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from moodscale.evaluate.severity.compare import Comparison
     from moodscale.evaluate.table import Predictions
     from moodscale.registry.ensemble_build import BuiltEnsemble
-    from moodscale.registry.register import Registered
     from moodscale.registry.score import ScoreSummary
+    from moodscale.registry.versions import Registered
 
 ENSEMBLES = "ensembles"
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from moodscale.registry.config import RegistryConfig
-from moodscale.registry.register import Registered, register
+from moodscale.registry.register import register
+from moodscale.registry.versions import Registered
 from tiny_registry import Trained, load, make_trained, stored_model
 from tiny_severity import make_severity
 

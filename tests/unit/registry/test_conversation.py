@@ -26,11 +26,12 @@ from moodscale.registry.judgement import Judgement
 from moodscale.registry.messages import read_messages, write_messages
 from moodscale.registry.package import MODEL_FILE, open_package
 from moodscale.registry.predict import predict_from_registry
-from moodscale.registry.register import Registered, register
+from moodscale.registry.register import register
 from moodscale.registry.reload import Request
 from moodscale.registry.serving.base import serving_of
 from moodscale.registry.sessions import sessions_of
 from moodscale.registry.severity_point import SeverityPoint
+from moodscale.registry.versions import Registered
 from moodscale.schema import person_hash
 from tiny_registry import Trained, in_process, load, stored_model, table_with_scores
 from tiny_severity import CANARY

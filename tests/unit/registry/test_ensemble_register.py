@@ -21,11 +21,11 @@ from moodscale.registry.ensemble_build import BuiltEnsemble
 from moodscale.registry.ensemble_register import expected_answers, register_ensemble
 from moodscale.registry.facts import digests_of
 from moodscale.registry.package import MODEL_FILE, open_package, sha256
-from moodscale.registry.register import Registered
 from moodscale.registry.reload import Request
 from moodscale.registry.serving.base import open_model
 from moodscale.registry.serving.ensemble import EnsembleFacts
 from moodscale.registry.sessions import sessions_of
+from moodscale.registry.versions import Registered
 from moodscale.schema import Split
 from tiny_ensemble import CANARY, Runs, change_table, in_this_process, make_runs, rows_of
 from tiny_registry import load, stored_model

@@ -7,7 +7,8 @@ from pathlib import Path
 from moodscale.prepare.manifest import Manifest
 from moodscale.registry.facts import digests_of
 from moodscale.registry.lineage import LineageStore
-from moodscale.registry.register import Registered, trained_people
+from moodscale.registry.register import trained_people
+from moodscale.registry.versions import Registered
 from moodscale.schema import Provenance
 from moodscale.train.labels import QUESTIONNAIRE, Labeller, first_step, write_labels
 from tiny_registry import Trained

@@ -29,7 +29,7 @@ from moodscale.registry.package import (
     refuse_pickles,
     requirements,
 )
-from moodscale.registry.register import Registered
+from moodscale.registry.versions import Registered
 from tiny_registry import Trained, load, stored_model
 
 

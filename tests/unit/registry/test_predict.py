@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 
 from moodscale.config import ConfigError
 from moodscale.registry.predict import in_words, predict_from_registry
-from moodscale.registry.register import MODEL_VERSION_TAG, Registered
 from moodscale.registry.reload import ReloadError, Request, score_in_fresh_process
+from moodscale.registry.versions import MODEL_VERSION_TAG, Registered
 from tiny_registry import Trained, load, stored_model
 
 

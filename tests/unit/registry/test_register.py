@@ -20,9 +20,10 @@ from moodscale.models.lora import ADAPTER_FILE, load_adapter, save_adapter
 from moodscale.registry.compare import ModelMismatchError
 from moodscale.registry.config import RegistryConfig
 from moodscale.registry.package import MODEL_FILE, sha256
-from moodscale.registry.register import Registered, register
+from moodscale.registry.register import register
 from moodscale.registry.reload import Request
 from moodscale.registry.store import RegistryStore
+from moodscale.registry.versions import Registered
 from moodscale.tracking import TrackerError
 from moodscale.tracking.jsonl import JsonlConfig
 from tiny_registry import Trained, in_process, stored_model, table_with_scores, write_checkpoint, write_predictions

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from moodscale.config import ConfigError
 from moodscale.evaluate.units import apply_temperature
 from moodscale.registry.recordings import read_request
-from moodscale.registry.register import Registered
+from moodscale.registry.versions import Registered
 from tiny_registry import CLIP_S, POINT, Trained, load, stored_model
 
 CANARY = 0.123456789

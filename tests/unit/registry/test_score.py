@@ -24,11 +24,11 @@ from moodscale.prepare.build import build_manifest
 from moodscale.prepare.config import PrepareConfig
 from moodscale.prepare.manifest import Manifest
 from moodscale.registry.package import MODEL_FILE
-from moodscale.registry.register import Registered
 from moodscale.registry.score import ScoreSummary, predict_units, score
 from moodscale.registry.score_parts import SCORE_SCHEMA, Part, claim
 from moodscale.registry.score_worker import Line, Work, Worker, fetch_package
 from moodscale.registry.sessions import cut_session, sessions_of
+from moodscale.registry.versions import Registered
 from moodscale.schema import CorpusError
 from moodscale.storage import location, read_table
 from tiny_daic import people, write_corpus

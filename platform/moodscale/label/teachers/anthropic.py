@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from moodscale.config import ConfigError
 from moodscale.label.answer import Refusal, RefusedAnswer, Usage
-from moodscale.label.answers import request_key
-from moodscale.label.hosts import check_deidentified
-from moodscale.label.http_teacher import HttpTeacherConfig, failure_of, network_options, silence_sdks
+from moodscale.label.http_teacher import HttpTeacher, HttpTeacherConfig, usage_of
 from moodscale.label.prompt import SCHEMA_NAME, answer_schema, build_prompt
 from moodscale.label.teachers.base import Failure, Reply, TeacherFailure, read_reply
 from moodscale.label.transcript import Transcript
@@ -45,13 +42,7 @@ class AnthropicConfig(HttpTeacherConfig):
 
     def open(self) -> AnthropicTeacher:
         self._check()
-        host = self.check_network()
-        try:
-            import anthropic
-        except ImportError:
-            raise ConfigError("label.teacher.kind=anthropic: pip install 'moodscale[teachers]'") from None
-        silence_sdks()
-        return AnthropicTeacher(self, host, anthropic)
+        return AnthropicTeacher(self)
 
     def _check(self) -> None:
         if self.thinking_tokens is None:
@@ -67,16 +58,8 @@ class AnthropicConfig(HttpTeacherConfig):
             )
 
 
-class AnthropicTeacher:
-    """One request an answer."""
-
-    def __init__(self, config: AnthropicConfig, host: str | None, sdk: Any) -> None:
-        self._config = config
-        self._sdk = sdk
-        self._key = config.key()
-        self.external_host = host
-        self.policy = config.policy
-        self.cost = config.cost
+class AnthropicTeacher(HttpTeacher[AnthropicConfig]):
+    """Messages."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -84,22 +67,11 @@ class AnthropicTeacher:
         own = {"structured": config.structured, "thinking": config.thinking_tokens, "effort": config.effort}
         return config.common_identity() | own
 
-    def worst_usage(self, transcript: Transcript) -> Usage:
-        return self._config.worst_usage(transcript)
-
-    @cached_property
-    def _client(self) -> anthropic.AsyncAnthropic:
-        """Made where it is used: it belongs to the event loop of its first request."""
-        http = self._sdk.DefaultAsyncHttpxClient(**network_options(self.external_host))
-        client: anthropic.AsyncAnthropic = self._sdk.AsyncAnthropic(
-            # Some key must be named, or the SDK looks for one in the environment and in the user's profile.
-            api_key=self._key or "none", base_url=self._config.base_url, max_retries=0,
-            timeout=self._config.policy.timeout_s, http_client=http, open_telemetry=False,
-        )  # fmt: skip
+    def _make_client(self, **options: Any) -> anthropic.AsyncAnthropic:
+        client: anthropic.AsyncAnthropic = self._sdk.AsyncAnthropic(**options, open_telemetry=False)
         return client
 
     def request(self, transcript: Transcript) -> dict[str, Any]:
-        """The request's fields."""
         config = self._config
         prompt = build_prompt(transcript, config.speech)
         schema = answer_schema(transcript.instrument)
@@ -123,57 +95,33 @@ class AnthropicTeacher:
             fields["temperature"] = config.temperature
         return fields
 
-    async def ask(self, transcript: Transcript, num_refused: int = 0) -> Reply:
-        check_deidentified(self.external_host, [transcript])
-        fields = self.request(transcript)
+    async def _send(self, fields: dict[str, Any], headers: dict[str, str]) -> Any:
         # The SDK's signature has it no more, the interface does.
         extra = {} if "temperature" not in fields else {"temperature": fields.pop("temperature")}
-        key = f"{request_key(self.identity, transcript)}-{num_refused}"
-        try:
-            message = await self._client.messages.create(
-                **fields, extra_headers={"Idempotency-Key": key}, extra_body=extra
-            )
-            failure = None
-        except Exception as error:
-            # Raised outside of this block: an exception holds on to the one that was being handled, and it quotes.
-            failure = failure_of(error, self._sdk, self._config.model)
-        if failure is not None:
-            raise failure
-        return _reply(message)
+        return await self._client.messages.create(**fields, extra_headers=headers, extra_body=extra)
 
-    async def close(self) -> None:
-        if "_client" in self.__dict__:
-            await self._client.close()
-
-
-def _reply(message: Any) -> Reply:
-    """What a message says.
-
-    Raises:
-        RefusedAnswer, TeacherFailure: nothing usable.
-    """
-    blocks = getattr(message, "content", None)
-    if not isinstance(blocks, list):
-        raise TeacherFailure(Failure.UNREADABLE, passing=True, maybe_paid=True)
-    usage = _usage(getattr(message, "usage", None))
-    reason = getattr(message, "stop_reason", None)
-    if reason == "refusal":
-        raise RefusedAnswer(Refusal.DECLINED, usage)
-    if reason in ("max_tokens", "model_context_window_exceeded"):
-        raise RefusedAnswer(Refusal.TRUNCATED, usage)
-    for block in blocks:
-        if getattr(block, "type", None) == "tool_use" and getattr(block, "name", None) == SCHEMA_NAME:
-            handed_in = getattr(block, "input", None)
-            if isinstance(handed_in, Mapping):
-                return Reply(handed_in, usage)
-    texts = [block.text for block in blocks if getattr(block, "type", None) == "text" and isinstance(block.text, str)]
-    return read_reply("".join(texts), usage)
+    def _read(self, response: Any) -> Reply:
+        blocks = getattr(response, "content", None)
+        if not isinstance(blocks, list):
+            raise TeacherFailure(Failure.UNREADABLE, passing=True, maybe_paid=True)
+        usage = _usage(getattr(response, "usage", None))
+        reason = getattr(response, "stop_reason", None)
+        if reason == "refusal":
+            raise RefusedAnswer(Refusal.DECLINED, usage)
+        if reason in ("max_tokens", "model_context_window_exceeded"):
+            raise RefusedAnswer(Refusal.TRUNCATED, usage)
+        for block in blocks:
+            if getattr(block, "type", None) == "tool_use" and getattr(block, "name", None) == SCHEMA_NAME:
+                handed_in = getattr(block, "input", None)
+                if isinstance(handed_in, Mapping):
+                    return Reply(handed_in, usage)
+        texts = [
+            block.text for block in blocks if getattr(block, "type", None) == "text" and isinstance(block.text, str)
+        ]
+        return read_reply("".join(texts), usage)
 
 
 def _usage(given: Any) -> Usage | None:
     """Tokens of a server's cache are counted as any other: none is asked for."""
     cached = [getattr(given, f"cache_{what}_input_tokens", None) or 0 for what in ("creation", "read")]
-    numbers = [getattr(given, name, None) for name in ("input_tokens", "output_tokens")]
-    if not all(isinstance(number, int) and number >= 0 for number in (*numbers, *cached)):
-        return None
-    return Usage(numbers[0] + sum(cached), numbers[1])  # type: ignore[operator, arg-type]
+    return usage_of([getattr(given, "input_tokens", None), *cached], getattr(given, "output_tokens", None))
