@@ -218,7 +218,7 @@ def test_what_a_worker_refuses_and_what_fits_nowhere_ends_the_run_with_its_own_w
     try:
         with pytest.raises(ConfigError, match=r"^the base model's weights are not those that severe@"):
             score(**jobs.arguments(tmp_path / "out", model=str(package)))
-        with pytest.raises(ConfigError, match=r"a worker asks for 0\.5 GPU, the cluster has 0"):
+        with pytest.raises(ConfigError, match=r"gpus_per_worker=0\.5: the cluster has 0 GPU"):
             score(**jobs.arguments(tmp_path / "other", gpus_per_worker=0.5))
         assert ray.is_initialized(), "a cluster that was there before stays"
     finally:

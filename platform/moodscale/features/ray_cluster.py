@@ -11,13 +11,11 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
-from moodscale.config import ConfigError
 from moodscale.features.config import ExtractConfig
 from moodscale.features.plan import Group
 from moodscale.features.worker import Line, Work, Worker
-from moodscale.ray_runtime import keep_quiet, ray_running
+from moodscale.ray_pool import Batch, Need, configure, num_fitting, run_on_actors
+from moodscale.ray_runtime import ray_running
 from moodscale.schema import CorpusError
 
 ACTOR_MEMORY_BYTES = 800 * 2**20
@@ -26,8 +24,6 @@ TASK_MEMORY_BYTES = 400 * 2**20
 _CALLS_AN_ACTOR = 8
 """Groups differ in length: several calls an actor keep the last one from being waited for."""
 _GROUPS_A_CALL = 4
-
-Batch = dict[str, np.ndarray[Any, Any]]
 
 
 class RayCluster:
@@ -51,31 +47,15 @@ class RayCluster:
         Raises:
             ConfigError: the cluster has no room for one actor, or a worker cannot open the extractor.
         """
-        import ray.data
-
         self._start()
         num_actors = min(self._num_actors(), len(groups))
         size = max(1, min(_GROUPS_A_CALL, len(groups) // (num_actors * _CALLS_AN_ACTOR)))
-        calls = [groups[at : at + size] for at in range(0, len(groups), size)]
-        rows = ray.data.from_items(
-            [{"groups": _joined([group.to_json() for group in call])} for call in calls],
-            override_num_blocks=len(calls),
+        texts = [group.to_json() for group in groups]
+        calls = [texts[at : at + size] for at in range(0, len(texts), size)]
+        lines = run_on_actors(
+            _computing, work, calls, num_actors, config.cpus_per_actor, config.gpus_per_actor, ACTOR_MEMORY_BYTES
         )
-        _keep_quiet(rows.context)
-        lines = rows.map_batches(
-            _Actor,
-            fn_constructor_args=(work,),
-            batch_size=1,
-            batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=num_actors),
-            num_cpus=config.cpus_per_actor,
-            num_gpus=config.gpus_per_actor or None,
-            memory=ACTOR_MEMORY_BYTES,
-        )
-        for row in lines.iter_rows():
-            if row["refused"]:
-                raise ConfigError(row["refused"])
-            yield Line.from_json(row["line"])
+        return map(Line.from_json, lines)
 
     def map_tasks(self, function: Callable[[str], str], texts: Sequence[str]) -> list[str]:
         import ray.data
@@ -83,7 +63,7 @@ class RayCluster:
         self._start()
         numbered = [{"number": number, "text": text} for number, text in enumerate(texts)]
         rows = ray.data.from_items(numbered, override_num_blocks=max(1, len(texts)))
-        _keep_quiet(rows.context)
+        configure(rows.context)
         results = rows.map_batches(
             _apply,
             fn_kwargs={"function": function},
@@ -110,41 +90,18 @@ class RayCluster:
         Raises:
             ConfigError: not one fits.
         """
-        import ray
-
-        present = ray.cluster_resources()
-        fitting = []
-        for resource, needed, field in (
-            ("CPU", self.config.cpus_per_actor, "cpus_per_actor"),
-            ("GPU", self.config.gpus_per_actor, "gpus_per_actor"),
-        ):
-            if needed:
-                fitting.append(int(present.get(resource, 0.0) / needed + 1e-9))
-                if not fitting[-1]:
-                    raise ConfigError(
-                        f"features.{field}={needed:g}: the cluster has {present.get(resource, 0.0):g} {resource}; "
-                        "lower the setting or add nodes"
-                    )
-        return min([*fitting, self.config.num_actors or min(fitting)])
+        fitting = num_fitting(
+            [
+                Need("CPU", self.config.cpus_per_actor, "features.cpus_per_actor"),
+                Need("GPU", self.config.gpus_per_actor, "features.gpus_per_actor"),
+            ]
+        )
+        return min(fitting, self.config.num_actors or fitting)
 
 
-class _Actor:
-    """A worker as Ray Data calls it. What a user can put right comes back as a row: an exception would be wrapped in
-    Ray's account of where it happened, and would end an actor that others wait for."""
-
-    def __init__(self, work: Work) -> None:
-        self._refused = ""
-        try:
-            self._worker = Worker(work)
-        except ConfigError as error:
-            self._refused = str(error)
-
-    def __call__(self, batch: Batch) -> dict[str, list[str]]:
-        if self._refused:
-            return {"line": [""], "refused": [self._refused]}
-        groups = [Group.from_json(text) for joined in batch["groups"] for text in str(joined).split("\n")]
-        lines = [line.to_json() for line in self._worker.run(groups)]
-        return {"line": lines, "refused": [""] * len(lines)}
+def _computing(work: Work) -> Callable[[Sequence[str]], Iterator[str]]:
+    worker = Worker(work)
+    return lambda groups: (line.to_json() for line in worker.run([Group.from_json(text) for text in groups]))
 
 
 def _apply(batch: Batch, function: Callable[[str], str]) -> dict[str, Any]:
@@ -157,13 +114,3 @@ def _apply(batch: Batch, function: Callable[[str], str]) -> dict[str, Any]:
             texts.append("")
             errors.append(str(error))
     return {"number": batch["number"], "text": texts, "error": errors}
-
-
-def _joined(texts: Sequence[str]) -> str:
-    """JSON holds no line break outside of its strings, and none unescaped in them."""
-    return "\n".join(texts)
-
-
-def _keep_quiet(context: Any) -> None:
-    keep_quiet(context)
-    context.issue_detectors_config.detectors = []  # an actor that computes for minutes does not hang

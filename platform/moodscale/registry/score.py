@@ -13,18 +13,17 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from upath import UPath
 
 from moodscale.config import ConfigError
 from moodscale.prepare.manifest import Manifest
-from moodscale.ray_runtime import keep_quiet, ray_running
+from moodscale.ray_pool import Need, num_fitting, run_on_actors
+from moodscale.ray_runtime import ray_running
 from moodscale.recipes.transcript_severity.examples import unit_id
 from moodscale.registry.score_parts import FORMAT, SUMMARY_FILE, Part, PartFacts, Plan, claim, plan_parts, read_part
 from moodscale.registry.score_worker import Line, Package, Work, Worker, fetch_package
@@ -207,68 +206,18 @@ def _plan(package: Package, manifest: Manifest, split: str, num_interviews: int,
 
 def _run_on_ray(work: Work, parts: Sequence[Part], num_workers: int, cpus: float, gpus: float) -> Iterator[Line]:
     """Score parts on a pool of actors; lines come in any order."""
-    import ray.data
-
-    with ExitStack() as running:
-        # At least what the workers ask for: on a laptop processes share cores rather than wait for ever.
-        num_cpus = max(os.cpu_count() or 1, int(-(-cpus * num_workers // 1)))
-        running.enter_context(ray_running(num_cpus))
-        rows = ray.data.from_items([{"part": part.to_json()} for part in parts], override_num_blocks=len(parts))
-        keep_quiet(rows.context)
-        rows.context.issue_detectors_config.detectors = []  # an actor that computes for minutes does not hang
-        num_actors = min(len(parts), num_workers, _fitting(cpus, gpus))
-        lines = rows.map_batches(
-            _Actor,
-            fn_constructor_args=(work,),
-            batch_size=1,
-            batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=num_actors),
-            num_cpus=cpus,
-            num_gpus=gpus or None,
-        )
-        for row in lines.iter_rows():
-            if row["refused"]:
-                raise ConfigError(row["refused"])
-            yield Line.from_json(row["line"])
+    # At least what the workers ask for: on a laptop processes share cores rather than wait for ever.
+    num_cpus = max(os.cpu_count() or 1, int(-(-cpus * num_workers // 1)))
+    with ray_running(num_cpus):
+        fitting = num_fitting([Need("CPU", cpus, "cpus_per_worker"), Need("GPU", gpus, "gpus_per_worker")])
+        calls = [[part.to_json()] for part in parts]
+        for line in run_on_actors(_scoring, work, calls, min(num_workers, fitting), cpus, gpus):
+            yield Line.from_json(line)
 
 
-def _fitting(cpus: float, gpus: float) -> int:
-    """How many workers the cluster has room for.
-
-    Raises:
-        ConfigError: not for one.
-    """
-    import ray
-
-    present = ray.cluster_resources()
-    fitting = []
-    for resource, needed in (("CPU", cpus), ("GPU", gpus)):
-        if needed:
-            fitting.append(int(present.get(resource, 0.0) / needed + 1e-9))
-            if not fitting[-1]:
-                raise ConfigError(
-                    f"a worker asks for {needed:g} {resource}, the cluster has {present.get(resource, 0.0):g}; ask for "
-                    "less or add nodes"
-                )
-    return min(fitting, default=1)
-
-
-class _Actor:
-    """A worker as Ray Data calls it. What a user can put right comes back as a row: an exception would be wrapped in
-    Ray's account of where it happened, and would end an actor that others wait for."""
-
-    def __init__(self, work: Work) -> None:
-        self._refused = ""
-        try:
-            self._worker = Worker(work)
-        except ValueError as error:
-            self._refused = str(error)
-
-    def __call__(self, batch: dict[str, np.ndarray[Any, Any]]) -> dict[str, list[str]]:
-        if self._refused:
-            return {"line": [""], "refused": [self._refused]}
-        lines = [self._worker.run(Part.from_json(str(text))).to_json() for text in batch["part"]]
-        return {"line": lines, "refused": [""] * len(lines)}
+def _scoring(work: Work) -> Callable[[Sequence[str]], Iterator[str]]:
+    worker = Worker(work)
+    return lambda parts: (worker.run(Part.from_json(text)).to_json() for text in parts)
 
 
 def _collect(lines: Iterator[Line], num_parts: int) -> dict[str, PartFacts]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from counting import count
 from moodscale.models.cost import CostModel, Kept, qwen2_audio_cost
 from moodscale.models.lora import LoraSettings
 from moodscale.models.qwen2_audio_sizes import Qwen2AudioSizes
@@ -62,21 +62,7 @@ def measure(
     noise = np.random.default_rng(0).normal(scale=0.1, size=64_000).astype(np.float32)
     batch = recipe.collate([{"depressed": 0}], [recipe.features()(noise)])
 
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    storages: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            storages[storage.data_ptr()] = storage
-        return tensor
-
-    forward = FlopCounterMode(display=False)
-    with forward, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = model(**batch).sum()
-    backward = FlopCounterMode(display=False)
-    with backward:
-        loss.backward()
+    counted = count(model, batch)
     audio_tokens = int((batch["input_ids"] == model.model.config.audio_token_id).sum())
     predicted = qwen2_audio_cost(
         sizes,
@@ -88,8 +74,7 @@ def measure(
         lora_dropout=dropout,
         fused_attention=attention != "eager",
     )
-    kept = sum(storage.nbytes() for storage in storages.values())
-    return Measured(forward.get_total_flops(), backward.get_total_flops(), kept, predicted)
+    return Measured(counted.forward_flops, counted.backward_flops, counted.kept_bytes, predicted)
 
 
 @pytest.mark.parametrize("padded", [False, True])

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from counting import count
 from moodscale.config import validate
 from moodscale.models.cost import CostModel
 from moodscale.recipes.transcript_severity import TranscriptSeverityRecipeConfig
@@ -83,23 +83,8 @@ def measure(
     if model_type == "bert":  # a mask that hides nothing is not passed on
         batch["attention_mask"][0, -1] = 0
 
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    storages: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            storages[storage.data_ptr()] = storage
-        return tensor
-
-    forward = FlopCounterMode(display=False)
-    with forward, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = model(**batch).sum()
-    backward = FlopCounterMode(display=False)
-    with backward:
-        loss.backward()
-    kept = sum(storage.nbytes() for storage in storages.values())
-    return Measured(forward.get_total_flops(), backward.get_total_flops(), kept, recipe.cost())
+    counted = count(model, batch)
+    return Measured(counted.forward_flops, counted.backward_flops, counted.kept_bytes, recipe.cost())
 
 
 KINDS = [("llama", LLAMA), ("bert", BERT), ("qwen3_5_text", ATTENDING)]
