@@ -162,7 +162,7 @@ def test_scratch_of_a_killed_process_is_removed_and_a_living_ones_is_not(tmp_pat
 _READ_AND_END = """
 import os, sys
 from moodscale.storage import location, read_table
-for _ in range(40):
+for _ in range(25):
     child = os.fork()
     if child == 0:
         for _ in range(20):
@@ -178,7 +178,7 @@ def test_a_process_that_has_read_a_table_ends_in_peace(tmp_path: Path) -> None:
         [sys.executable, "-c", _READ_AND_END, str(tmp_path / "table.parquet")],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
-    assert done.stdout.split() == ["0"] * 40, done.stderr
+    assert done.stdout.split() == ["0"] * 25, done.stderr
 
 
 def test_a_file_that_others_write_anew_can_be_read_all_the_time(bucket: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
