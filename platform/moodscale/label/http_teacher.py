@@ -15,7 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -131,10 +131,13 @@ ConfigT = TypeVar("ConfigT", bound=HttpTeacherConfig)
 class HttpTeacher(ABC, Generic[ConfigT]):
     """One request an answer, over a provider's SDK."""
 
+    SDK: ClassVar[str]
+    """The SDK's module, imported where a teacher is opened."""
+
     def __init__(self, config: ConfigT) -> None:
         self._config = config
         self.external_host = config.check_network()
-        self._sdk = _imported(config.kind)
+        self._sdk = _imported(self.SDK, config.kind)
         self._key = config.key() or _NO_KEY
         self.policy = config.policy
         self.cost = config.cost
@@ -179,8 +182,9 @@ class HttpTeacher(ABC, Generic[ConfigT]):
     async def ask(self, transcript: Transcript, num_refused: int = 0) -> Reply:
         check_deidentified(self.external_host, [transcript])
         key = f"{request_key(self.identity, transcript)}-{num_refused}"
+        fields = self.request(transcript)  # a mistake of ours in there is none of the server's
         try:
-            response = await self._send(self.request(transcript), {"Idempotency-Key": key})
+            response = await self._send(fields, {"Idempotency-Key": key})
             failure = None
         except Exception as error:
             # Raised outside of this block: an exception holds on to the one that was being handled, and it quotes.
@@ -194,14 +198,13 @@ class HttpTeacher(ABC, Generic[ConfigT]):
             await self._client.close()
 
 
-def _imported(kind: str) -> Any:
-    """The SDK, which has the name of its kind but for what is compatible with it."""
+def _imported(sdk: str, kind: str) -> Any:
     try:
-        sdk = importlib.import_module(kind.removesuffix("_compatible"))
+        module = importlib.import_module(sdk)
     except ImportError:
         raise ConfigError(f"label.teacher.kind={kind}: pip install 'moodscale[teachers]'") from None
     silence_sdks()
-    return sdk
+    return module
 
 
 def usage_of(sent: Sequence[Any], received: Any) -> Usage | None:

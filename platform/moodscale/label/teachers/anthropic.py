@@ -61,6 +61,8 @@ class AnthropicConfig(HttpTeacherConfig):
 class AnthropicTeacher(HttpTeacher[AnthropicConfig]):
     """Messages."""
 
+    SDK = "anthropic"
+
     @property
     def identity(self) -> Mapping[str, Any]:
         config = self._config

@@ -42,6 +42,8 @@ class OpenAiCompatibleConfig(HttpTeacherConfig):
 class OpenAiCompatibleTeacher(HttpTeacher[OpenAiCompatibleConfig]):
     """Chat completions."""
 
+    SDK = "openai"
+
     @property
     def identity(self) -> Mapping[str, Any]:
         own = {"structured": self._config.structured, "seed": self._config.seed, "extra": self._config.extra_body}
